@@ -1,0 +1,1 @@
+"""The rules of any mirror: no input or output, no clock, no logging, no randomness."""

@@ -1,0 +1,589 @@
+"""Where we are in a drain: what to ask next, when it is complete, and how far the watermark may go.
+
+The feed answers "what has changed since StartDate?" in numbered pages, and promises nothing else: not the order, not that the
+pages hold still, not that a page is full, not how exactly it reads StartDate. A record that changes between two calls leaves
+its place, everything behind it moves up by one, and a reader who counts pages up never sees what slid over the page border.
+So the walk does without page numbers where it can:
+
+**Following.** After a full page the feed is asked anew, page 0, from one tick before the last change read: the walk anchors
+there. What changes meanwhile moves to the end, where it is met again; nothing can slide past. Right if the feed ascends.
+
+**Sweeping.** Where page numbers cannot be avoided - more records at one change date than a page holds, a feed that does not
+ascend - all pages are read by number, and read again until the list has proved complete (`core/sweep.py`).
+
+**Counting.** That a feed looks ascending is no proof that it is. Before the watermark moves after a drain that anchored, the
+feed is asked for the page on which the list must end by the mirror's own count. If it is longer, something was passed by, and
+all is swept. A change that is not visible yet shortens the list and can hide one omission, so the count is owed again in the
+next few runs (`Debt`): once nothing is hidden any more, it shows.
+
+Invariants:
+
+- No input or output: pages come in, requests go out, and `place()` is all that a later process needs to go on.
+- The watermark takes only change dates up to which everything has been read, and none ahead of the service's clock.
+- A change dated after the drain's first call never keeps a drain going: it belongs to the next one.
+- Every loop is bounded: passes, pages, and how often a page may repeat itself.
+- Following takes the same memory for fifty records as for fifty million. Sweeping remembers a number per entry.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple, TypedDict
+
+from delta_mirror.core.model import Instant, Page, PageRequest
+from delta_mirror.core.sweep import Sweep
+from delta_mirror.core.values import HOUR, MINUTE, SECOND, offset_of, offset_ticks, write_ticks
+from delta_mirror.errors import PagingError
+
+MOST_PASSES = 20  # over one list; more means that it never holds still
+MOST_PAGES = 10_000  # in one drain: two million records at the usual page size
+MOST_REPEATS = 3  # the same page at so many page numbers running: a service that repeats itself
+MOST_REPEATS_SMALL = 12  # the same for a page so small that chance alone may repeat it
+SMALL = 5  # entries; fewer make a small page
+STEPS_BACK = (1, SECOND, MINUTE, HOUR)  # how far before the last change to anchor, in ticks; the next where one proves too short
+SKEW = MINUTE  # by so much a change date may seem ahead of the service's clock without being dated in the future
+DEBT_RUNS = 8  # for so many runs after a drain that anchored, its list is counted again
+
+Mode = Literal["following", "sweeping", "counting", "done"]
+CountKnown = Callable[[int, int], int]
+
+
+class Place(TypedDict):
+    """Where an unfinished drain stands, as JSON can hold it; times are ticks.
+
+    A list that is being swept is begun anew at its first page: what a pass has shown lives in memory.
+    """
+
+    mode: Mode
+    start: int
+    first_call: int | None
+    anchor: int
+    step: int
+    last: int | None
+    reached: tuple[int, str] | None
+    counted_to: int
+    listed: int
+    full: int
+    uneven: bool
+    offset: str
+    anchored: bool
+    old_versions: bool
+    passes: int
+    page: int
+    pages: int
+
+
+class Debt(TypedDict):
+    """A list that is to be counted again: its StartDate in ticks, the size of its full pages, and in how many more runs."""
+
+    start: int
+    full: int
+    runs: int
+
+
+class _Count(NamedTuple):
+    """The count under way: the list's start, how many entries it should have, and what is asked just now."""
+
+    start: Instant
+    expected: int
+    asking: Literal["end", "behind the end", "page 0", "page 1"]
+
+
+class Walk:
+    """One drain of one stream: ask for `request`, hand the answer to `receive`, until there is no request.
+
+    Args:
+        start: StartDate of the first call, in ticks.
+        size: ItemsPerPage.
+        count_known: how many records the mirror holds, or remembers as deleted, whose change date lies after the first and not
+            after the second of its arguments (ticks).
+        offset: the offset in which the service wrote its change dates so far: a service that reads the wall clock and ignores
+            the offset then reads what is meant.
+        debt: the count that an earlier run left.
+    """
+
+    def __init__(
+        self, start: int, *, size: int, count_known: CountKnown, offset: str = "+00:00", debt: Debt | None = None
+    ) -> None:
+        self._size = size
+        self._count_known = count_known
+        self._debt = debt
+        self._offset = offset
+        self._start = Instant(start, write_ticks(start, offset))
+        self._anchor = self._start
+        self._number = 0
+        self._mode: Mode = "following"
+        self._first_call: int | None = None
+        self._step = 0
+        self._last: int | None = None  # change date up to which nothing was passed by, in ticks
+        self._reached: Instant | None = None
+        self._counted_to = start
+        self._listed = 0  # different entries met while following
+        self._full = 0  # entries on a page that is known to be full; 0: not known
+        self._uneven = False  # pages that others follow differ in size
+        self._anchored = False
+        self._old_versions = False  # the feed lists older versions of a record beside its newest
+        self._moved = False  # page 0 at the present anchor went beyond `_last`
+        self._pages = 0
+        self._sweep: Sweep | None = None
+        self._passes_before = 0
+        self._swept = False
+        self._ties = 0  # how many lists of ties were swept without a page between
+        self._count: _Count | None = None
+        self._from_one: bool | None = None  # page 1 is page 0: the service counts from 1
+        self._answered = ""  # the StartDate whose page 0 was answered
+        self._page_before: Sequence[int] = ()
+        self._repeats = 1
+
+    @classmethod
+    def resume(cls, place: Place, *, size: int, count_known: CountKnown, debt: Debt | None = None) -> "Walk":
+        """Return the walk that *place* was taken from, at a point from which nothing is passed by."""
+        walk = cls(place["start"], size=size, count_known=count_known, offset=place["offset"], debt=debt)
+        walk._first_call = place["first_call"]
+        walk._step = place["step"]
+        walk._last = place["last"]
+        walk._reached = Instant(*place["reached"]) if place["reached"] else None
+        walk._counted_to = place["counted_to"]
+        walk._listed = place["listed"]
+        walk._full = place["full"]
+        walk._uneven = place["uneven"]
+        walk._anchored = place["anchored"]
+        walk._old_versions = place["old_versions"]
+        walk._passes_before = place["passes"]
+        walk._pages = place["pages"]
+        if place["mode"] == "sweeping":
+            walk._sweep_all(walk._start.ticks)
+        elif place["mode"] == "counting":
+            walk._mode = "counting"
+        elif walk._last is not None:
+            walk._anchor = walk._instant(place["anchor"])
+        return walk
+
+    @property
+    def request(self) -> PageRequest | None:
+        """The page to ask for now, None when the drain is complete.
+
+        The mirror is counted here and not in `receive`, for by now it holds what the last page brought.
+        """
+        if self._mode == "done":
+            return None
+        if self._mode == "counting" and self._count is None:
+            self._begin_count()
+        past_end = self._number > 0 and (self._answered == self._anchor.text or self._mode == "counting")
+        return PageRequest(self._anchor.text, self._number, self._size, may_be_past_end=past_end)
+
+    @property
+    def first_call(self) -> int | None:
+        """The service's clock when the drain began, in ticks."""
+        return self._first_call
+
+    @property
+    def reached(self) -> Instant | None:
+        """The newest change date that the drain has come to: the watermark, once the drain is complete."""
+        return self._reached
+
+    @property
+    def offset(self) -> str:
+        """The offset in which the service writes its change dates."""
+        return self._offset
+
+    @property
+    def entries_return_from(self) -> int | None:
+        """Ticks; entries dated earlier will not be met again in this drain. None: any may."""
+        return self._anchor.ticks - HOUR if self._mode == "following" else None
+
+    @property
+    def debt(self) -> Debt | None:
+        """The count that is owed by the next run, once this drain is complete."""
+        if self._swept or self._old_versions:
+            return None
+        if self._anchored:
+            return Debt(start=self._debt["start"] if self._debt else self._start.ticks, full=self._full, runs=DEBT_RUNS)
+        if self._debt and self._debt["runs"] > 1:
+            return Debt(start=self._debt["start"], full=self._debt["full"], runs=self._debt["runs"] - 1)
+        return None
+
+    def place(self) -> Place:
+        """Return what a later process needs to go on behind the last page received."""
+        whole = self._sweep is not None and self._sweep.whole
+        return Place(
+            mode="following" if self._mode == "sweeping" and not whole else self._mode,
+            start=self._start.ticks,
+            first_call=self._first_call,
+            anchor=self._anchor.ticks,
+            step=self._step,
+            last=self._last,
+            reached=self._reached,
+            counted_to=self._counted_to,
+            listed=self._listed,
+            full=self._full,
+            uneven=self._uneven,
+            offset=self._offset,
+            anchored=self._anchored,
+            old_versions=self._old_versions,
+            passes=self._passes_before + self._sweep.passes if self._sweep and whole else 0,
+            page=self._number,
+            pages=self._pages,
+        )
+
+    def receive(self, page: Page) -> None:
+        """Take the answer to `request`.
+
+        Raises:
+            PagingError: the pages repeat themselves or never hold still. The watermark must stay; what came may be kept.
+        """
+        self._pages += 1
+        if self._pages > MOST_PAGES:
+            raise PagingError(f"the feed did not end within {MOST_PAGES} pages")
+        if self._first_call is None:
+            self._first_call = page.clock
+        self._watch_for_repeats(page)
+        if self._number == 0:
+            self._answered = self._anchor.text
+        if _lists_a_record_twice(page):
+            self._old_versions = True
+        if self._starts_late_by_offset(page):
+            return
+        if self._mode == "counting":
+            self._receive_count(page)
+        elif self._mode == "sweeping":
+            self._receive_swept(page)
+        else:
+            self._receive_followed(page)
+        self._page_before = page.digests
+
+    # Following
+
+    def _receive_followed(self, page: Page) -> None:
+        if not page.entries:
+            if self._number == 1:
+                self._from_one = False
+            if self._number == 0 and self._last is not None and self._anchor.ticks > self._start.ticks:
+                self._step_back()
+            else:
+                self._end_list()
+            return
+        dates = _dates(page)
+        end = self._end_of(page)
+        if end is None or not _ascend(dates):
+            self._sweep_all(self._start.ticks, first=page if self._is_first_page else None)
+        elif self._number == 0:
+            self._receive_anchored(page, dates, end)
+        else:
+            self._receive_next(page)
+
+    def _receive_anchored(self, page: Page, dates: Sequence[int], end: Instant) -> None:
+        """Take page 0 of the present StartDate."""
+        if self._last is not None and not self._is_linked(dates, end):
+            self._step_back()
+            return
+        before = self._last
+        self._moved = before is None or end.ticks > before
+        is_full = len(page.entries) >= (self._full or self._size)
+        if self._moved:
+            self._advance(page, dates, end)
+            if before is not None and self._is_next_drains(dates or [end.ticks], before, page.clock + SKEW):
+                self._end_list()
+                return
+        if not is_full:
+            self._number = 1
+        elif self._moved:
+            self._note_full(len(page.entries))
+            self._anchor_at_last()
+        else:
+            self._note_full(len(page.entries))
+            self._sweep_ties(page)
+
+    def _receive_next(self, page: Page) -> None:
+        """Take the page after one that was not full: usually there is none, and the list ends."""
+        if self._number == 1 and list(page.digests) == list(self._page_before):
+            self._from_one = True
+            if self._anchored:
+                self._end_list()  # the count will say whether the list ends here
+            else:
+                self._number = 2
+            return
+        if self._number == 1:
+            self._from_one = False
+        self._note_full(len(self._page_before))
+        known = set(self._page_before)
+        if any(
+            when is not None and self._last is not None and when < self._last and digest not in known
+            for digest, when in _dated(page)
+        ):
+            self._sweep_all(self._start.ticks)
+        elif self._moved:
+            self._anchor_at_last()
+        else:
+            self._sweep_ties(None)
+
+    def _advance(self, page: Page, dates: Sequence[int], end: Instant) -> None:
+        self._listed += sum(self._counted_to < when <= self._cutoff for when in dates)
+        self._counted_to = end.ticks
+        self._last = end.ticks
+        self._offset = offset_of(end.text)
+        self._ties = 0
+        self._reach(page, min(end.ticks, page.clock))
+
+    def _anchor_at_last(self) -> None:
+        assert self._last is not None  # noqa: S101 - only a page that has set it leads here
+        self._anchored = True
+        self._turn_to(max(self._start.ticks, self._last - STEPS_BACK[self._step]))
+
+    def _is_linked(self, dates: Sequence[int], end: Instant) -> bool:
+        """Return whether the page begins where the page before ended, or earlier.
+
+        A service that rounds StartDate up would silently skip what lies between; a page with an entry dated up to the last
+        change shows that it did not. At the first StartDate there is nothing to skip.
+        """
+        assert self._last is not None  # noqa: S101 - asked only behind a page
+        earliest = min(dates, default=end.ticks)
+        if earliest > self._last and self._anchor.ticks > self._start.ticks:
+            return False
+        if self._step and not _any_between(dates, self._last - STEPS_BACK[self._step - 1], self._last):
+            # The shorter step had nothing to bring back: the entry has changed since. It is not too short.
+            self._step = 0
+        return True
+
+    def _is_next_drains(self, dates: Sequence[int], before: int, future: int) -> bool:
+        """Return whether all that goes beyond *before* has changed since this drain began.
+
+        What is dated in the future is not: it stands at the end of the list for good, and would else never be read.
+        """
+        return all(self._cutoff < when <= future for when in dates if when > before)
+
+    def _step_back(self) -> None:
+        assert self._last is not None  # noqa: S101 - asked only behind a page
+        if self._step + 1 < len(STEPS_BACK):
+            self._step += 1
+            self._turn_to(max(self._start.ticks, self._last - STEPS_BACK[self._step]))
+        else:
+            self._turn_to(self._start.ticks)
+
+    def _end_list(self) -> None:
+        if self._anchored and self._uneven:
+            # Where a page lies in the list cannot be told from its number: no count is possible.
+            self._sweep_all(self._start.ticks)
+        elif self._anchored or self._debt:
+            self._mode = "counting"
+        else:
+            self._mode = "done"
+
+    # Sweeping
+
+    def _sweep_all(self, start: int, first: Page | None = None) -> None:
+        """Read the whole list by page numbers from *start*; *first* is its page 0, where it is at hand."""
+        if self._debt:
+            start = min(start, self._debt["start"])
+        if first is not None and start < self._start.ticks:
+            first = None
+        self._mode = "sweeping"
+        self._swept = True
+        self._start = self._instant(start)
+        self._begin_sweep(self._start.ticks, Sweep(cutoff=self._cutoff, whole=True, listed_from=self._counted_to), first)
+
+    def _sweep_ties(self, first: Page | None) -> None:
+        """Read what lies around the last change by page numbers: there is more of it than a page holds.
+
+        The list goes on a little beyond the last change, and further each time that this was not enough: a service that reads
+        StartDate coarsely would else bring the same pages again for each page gained.
+        """
+        assert self._last is not None  # noqa: S101 - only behind a page
+        self._mode = "sweeping"
+        self._passes_before = 0
+        cutoff = min(self._last + (SECOND << min(self._ties, 16)), max(self._cutoff, self._last))
+        self._ties += 1
+        self._begin_sweep(self._anchor.ticks, Sweep(cutoff=cutoff, whole=False, listed_from=self._counted_to), first)
+
+    def _begin_sweep(self, start: int, sweep: Sweep, first: Page | None) -> None:
+        self._sweep = sweep
+        self._turn_to(start)
+        if first is not None:
+            self._answered = self._anchor.text
+            self._page_before = first.digests
+            self._receive_swept(first)
+
+    def _receive_swept(self, page: Page) -> None:
+        sweep = self._sweep
+        assert sweep is not None  # noqa: S101 - the mode says so
+        is_repeat = self._number == 1 and bool(page.entries) and list(page.digests) == list(self._page_before)
+        if self._number == 1:
+            self._from_one = is_repeat
+        if page.entries and not is_repeat:
+            dates = _dates(page)
+            if not sweep.whole and not _ascend(dates):
+                self._sweep_all(self._start.ticks)
+                return
+            sweep.take(_dated(page), page.clock + SKEW)
+            end = self._end_of(page)
+            if end is not None:
+                self._offset = offset_of(end.text)
+                self._reach(page, min(sweep.cutoff, page.clock))
+        ends = not page.entries or (sweep.has_listed_as_before if sweep.whole else sweep.beyond is not None)
+        if not ends:
+            self._number += 1
+        elif sweep.end_pass():
+            self._end_sweep(sweep)
+        elif self._passes_before + sweep.passes >= MOST_PASSES:
+            raise PagingError(f"the feed did not hold still for {MOST_PASSES} passes over its pages")
+        else:
+            sweep.begin_pass()
+            self._number = 0
+
+    def _end_sweep(self, sweep: Sweep) -> None:
+        self._sweep = None
+        if sweep.whole:
+            self._mode = "done"
+            return
+        self._mode = "following"
+        self._listed += sweep.listed
+        self._counted_to = max(self._counted_to, sweep.cutoff)
+        if sweep.beyond is None or sweep.beyond > self._cutoff:
+            self._end_list()
+            return
+        self._last = sweep.beyond
+        self._anchor_at_last()
+
+    # Counting
+
+    def _begin_count(self) -> None:
+        """Count the list from the start of this drain, or from that of the debt, which lies further back."""
+        start = min(self._start.ticks, self._debt["start"]) if self._debt else self._start.ticks
+        expected = self._count_known(start, self._cutoff)
+        if self._old_versions and start == self._start.ticks:
+            expected = max(expected, self._listed)
+        self._ask_count(_Count(self._instant(start), expected, "end"))
+
+    def _ask_count(self, count: _Count) -> None:
+        self._count = count
+        self._turn_to(count.start.ticks)
+        last_page = max(count.expected - 1, 0) // self._counted_size
+        if count.asking == "page 0":
+            self._number = 0
+        elif count.asking == "page 1":
+            self._number = 1
+        else:
+            self._number = last_page + (count.asking == "behind the end") + (self._from_one is True)
+
+    @property
+    def _counted_size(self) -> int:
+        return self._full or (self._debt["full"] if self._debt else 0) or self._size
+
+    def _receive_count(self, page: Page) -> None:
+        count = self._count
+        assert count is not None  # noqa: S101 - the mode says so
+        if count.asking == "page 0":
+            self._ask_count(count._replace(asking="page 1"))
+            return
+        if count.asking == "page 1":
+            self._from_one = list(page.digests) == list(self._page_before)
+            self._ask_count(count._replace(asking="end"))
+            return
+        size = self._counted_size
+        expected = 0
+        if count.asking == "end" and count.expected:
+            expected = (count.expected - 1) % size + 1
+        dates = [when for _, when in _dated(page)]
+        listed = sum(when is None or when <= self._cutoff for when in dates)
+        if not _ascend([when for when in dates if when is not None]):
+            self._sweep_all(count.start.ticks)
+        elif listed > expected and self._from_one is None and count.asking == "end":
+            self._ask_count(count._replace(asking="page 0"))
+        elif listed > expected:
+            self._sweep_all(count.start.ticks)
+        elif listed == expected == size:
+            self._ask_count(count._replace(asking="behind the end"))
+        else:
+            self._mode = "done"
+
+    # What all have in common
+
+    @property
+    def _cutoff(self) -> int:
+        """What is dated later than the drain's first call belongs to the next drain."""
+        assert self._first_call is not None  # noqa: S101 - known from the first answer on
+        return self._first_call
+
+    @property
+    def _is_first_page(self) -> bool:
+        return self._number == 0 and self._anchor.ticks == self._start.ticks
+
+    def _instant(self, ticks: int) -> Instant:
+        return Instant(ticks, write_ticks(ticks, self._offset))
+
+    def _turn_to(self, ticks: int) -> None:
+        """Ask page 0 of the list that starts at *ticks* next."""
+        self._anchor = self._instant(ticks)
+        self._number = 0
+        self._repeats = 1
+
+    def _note_full(self, entries: int) -> None:
+        """Learn from a page of so many *entries* that another page follows."""
+        self._uneven = self._uneven or self._full not in (0, entries)
+        self._full = max(self._full, entries)
+
+    def _end_of(self, page: Page) -> Instant | None:
+        """Return the last change date of *page*: the envelope's or the records', whichever is earlier.
+
+        Earlier is safe: it only lets more come again. Records whose dates lie far before what was asked for are dated by
+        something else than the feed goes by; then the envelope's date alone counts.
+        """
+        named = page.last_change
+        newest = max((entry.changed for entry in page.entries if entry.changed), default=None)
+        if newest is None or (named is not None and newest.ticks < self._anchor.ticks - HOUR):
+            return named
+        return newest if named is None or newest.ticks < named.ticks else named
+
+    def _reach(self, page: Page, upto: int) -> None:
+        dated = [entry.changed for entry in page.entries if entry.changed and entry.changed.ticks <= upto]
+        if page.last_change and page.last_change.ticks <= upto:
+            dated.append(page.last_change)
+        newest = max(dated, default=None)
+        if newest and (self._reached is None or newest.ticks > self._reached.ticks):
+            self._reached = newest
+
+    def _starts_late_by_offset(self, page: Page) -> bool:
+        """Ask the first page anew where a service that ignores the offset would have read StartDate as a later time."""
+        if not self._is_first_page or self._pages > 1 or self._mode != "following":
+            return False
+        end = self._end_of(page)
+        if end is None or offset_ticks(self._offset) <= offset_ticks(offset_of(end.text)):
+            return False
+        self._offset = offset_of(end.text)
+        self._start = self._instant(self._start.ticks)
+        self._turn_to(self._start.ticks)
+        return True
+
+    def _watch_for_repeats(self, page: Page) -> None:
+        if self._number > 0 and page.entries and list(page.digests) == list(self._page_before):
+            self._repeats += 1
+        else:
+            self._repeats = 1
+        if self._repeats >= (MOST_REPEATS if len(page.entries) >= SMALL else MOST_REPEATS_SMALL):
+            raise PagingError(f"the feed repeats one page: page {self._number} is the same as the {self._repeats - 1} before it")
+
+
+def _dated(page: Page) -> list[tuple[int, int | None]]:
+    return [
+        (digest, entry.changed.ticks if entry.changed else None) for digest, entry in zip(page.digests, page.entries, strict=True)
+    ]
+
+
+def _dates(page: Page) -> list[int]:
+    return [entry.changed.ticks for entry in page.entries if entry.changed]
+
+
+def _ascend(dates: Sequence[int]) -> bool:
+    return all(left <= right for left, right in pairwise(dates))
+
+
+def _any_between(dates: Sequence[int], after: int, upto: int) -> bool:
+    return any(after < when <= upto for when in dates)
+
+
+def _lists_a_record_twice(page: Page) -> bool:
+    """Return whether one answer holds two versions of one record, as a feed does that lists every change."""
+    ids: dict[str, int] = {}
+    for digest, entry in zip(page.digests, page.entries, strict=True):
+        if entry.id is not None and ids.setdefault(entry.id, digest) != digest:
+            return True
+    return False

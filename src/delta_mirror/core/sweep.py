@@ -1,0 +1,93 @@
+"""Reading one list by page numbers, pass after pass, until it has proved complete.
+
+A list that is read by page numbers may move while it is read: an entry that leaves it lets everything behind it slide up, and
+what slides over the border between two pages is on neither. One pass therefore proves nothing.
+
+Invariants:
+
+- A list is complete when two passes running list equally many entries and the second has shown as many different ones: entries
+  only ever leave the part that counts, so equally many means that none left during the second pass, and what it showed is all.
+- A shuffled list (no order among equals, asked with offset and fetch) shows some entries twice and some not at all in one pass:
+  the passes add up for as long as the list stays equally long.
+- Where that never comes to pass, passes that bring nothing new end the sweep; more of them where the list is shuffled.
+- Only entries dated up to `cutoff` count, and those dated in the future, which are there to stay. What changes while the list
+  is read belongs to the next drain: a list would never come to rest if it had to hold still to its very end.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+QUIET_PASSES = 2  # that bring nothing new, where the list comes in the same order each time
+QUIET_PASSES_SHUFFLED = 4  # the same where the order differs: one pass may miss an entry by chance
+
+
+class Sweep:
+    """The passes over one list.
+
+    Attributes:
+        cutoff: ticks; later entries do not count.
+        whole: whether the list is read to its end; otherwise a pass ends with the page that goes beyond the cutoff.
+        passes: how many passes are complete.
+        listed: how many different entries dated after *listed_from* were met.
+        beyond: the earliest change date after the cutoff that the present pass has met, in ticks.
+    """
+
+    def __init__(self, *, cutoff: int, whole: bool, listed_from: int) -> None:
+        self.cutoff = cutoff
+        self.whole = whole
+        self.listed = 0
+        self._listed_from = listed_from
+        self.passes = 0
+        self.beyond: int | None = None
+        self._seen: set[int] = set()
+        self._pass: list[int] = []
+        self._pass_before: list[int] | None = None
+        self._steady: set[int] | None = None  # shown by the passes during which nothing left the list
+        self._quiet = 0
+        self._new = 0
+
+    def take(self, dated: Iterable[tuple[int, int | None]], future: int) -> None:
+        """Count the entries of a page, (digest, ticks) each; what is dated after *future* lies ahead of the service's clock."""
+        for digest, ticks in dated:
+            if ticks is not None and ticks > self.cutoff:
+                self.beyond = ticks if self.beyond is None else min(ticks, self.beyond)
+                if not self.whole or ticks <= future:
+                    continue
+            self._pass.append(digest)
+            if digest not in self._seen:
+                self._seen.add(digest)
+                self._new += 1
+                self.listed += ticks is None or ticks > self._listed_from
+
+    @property
+    def has_listed_as_before(self) -> bool:
+        """Whether this pass has listed as many entries as the pass before did in all, so that its empty page can be spared."""
+        return self._pass_before is not None and len(self._pass) >= len(self._pass_before)
+
+    def end_pass(self) -> bool:
+        """Close the pass; return whether the list has proved complete."""
+        this, before = self._pass, self._pass_before
+        if before is not None and len(this) == len(before):
+            self._steady = (self._steady or set()) | set(this)
+        else:
+            self._steady = None
+        self._quiet = 0 if self._new else self._quiet + 1
+        self.passes += 1
+        self._pass_before, self._pass, self._new = this, [], 0
+        if self._steady is not None and len(self._steady) >= len(this):
+            return True
+        same_order = before is not None and _same_order(this, before)
+        return self._quiet >= (QUIET_PASSES if same_order else QUIET_PASSES_SHUFFLED)
+
+    def begin_pass(self) -> None:
+        """Start over at the first page."""
+        self.beyond = None
+
+
+def _same_order(this: Sequence[int], before: Sequence[int]) -> bool:
+    """Return whether the entries that both passes showed came in the same order, each once."""
+    place = {digest: at for at, digest in enumerate(before)}
+    if len(place) < len(before) or len(set(this)) < len(this):
+        return False
+    shared = [place[digest] for digest in this if digest in place]
+    return all(left < right for left, right in pairwise(shared))

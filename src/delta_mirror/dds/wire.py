@@ -1,0 +1,595 @@
+"""The DDS's JSON, read into pages of records.
+
+Invariants:
+
+- A page is either read whole or refused (`ProtocolError`): what has no array of data is no empty page.
+- One broken entry does not spoil its page: it becomes `Broken`, in its place, with its JSON text.
+- Every value has the form in which it is stored, and none is bent on the way. A number that SQLite cannot give back is text of the
+  digits sent; a key that stands twice in an object is noticed. Where such a thing might be in a body, the whole body is read by
+  the slower of two parsers; both give the same.
+- No error and no reason names a value of a record.
+
+Source: docs/service.md, "Envelope" and "Records".
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, NoReturn, TypeAlias, TypeGuard
+
+import orjson
+
+from delta_mirror.core.model import Broken, Child, Entry, Page, Record, Row, Stream, Value
+from delta_mirror.core.values import is_guid, plain_date_time, plain_number, plain_row_version, read_instant
+from delta_mirror.dds.tables import (
+    CHANGED,
+    KEY,
+    KEY_ALIASES,
+    VERSION,
+    Keys,
+    column_name,
+    drop_keys,
+    is_deleted,
+    is_entity,
+    is_id_column,
+    keys_of_child,
+    keys_of_root,
+    table_name,
+    take_key,
+)
+from delta_mirror.errors import ProtocolError
+
+DEEPEST = 32  # levels of arrays and objects within a root; real records have four
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+
+def read_page(body: bytes, stream: Stream, clock: int) -> Page:
+    """Return the page that *body* holds, its entries in the order sent.
+
+    Envelope keys are matched without regard to case (docs/service.md, "Envelope"). *clock* is the service's clock in ticks.
+
+    An answer without an array of data is refused even when it looks like an envelope otherwise. The service leaves out members
+    that are null, but it documents the page without changes as one with an *empty array*; taking anything less for the end of
+    a stream would lose what comes after it.
+
+    Raises:
+        ProtocolError: *body* is no page, or carries an `Error`; the message has the referenceId and no values.
+    """
+    try:
+        members, repeated = _members(_read_json(body))
+    except _UnreadableError as reason:
+        raise _refusal(stream, f"is no page: {reason}", None) from None
+    reference_id = _reference(members)
+    error = members.get("error")
+    if error is not None:
+        raise _refusal(stream, f"carries an error{_error_words(error)}", reference_id)
+    sent = members.get("data")
+    if not isinstance(sent, list):
+        raise _refusal(stream, "is no page: it has no array of data", reference_id)
+    if "data" in repeated:
+        raise _refusal(stream, "is no page: it has more than one array of data", reference_id)
+    reader = _EntryReader(stream)
+    entries: list[Entry] = []
+    digests: list[int] = []
+    for element in sent:
+        entry, digest = reader.read(element)
+        entries.append(entry)
+        digests.append(digest)
+    return Page(entries, digests, read_instant(members.get("lastchangedateincludedinpage")), clock, reference_id)
+
+
+def read_entry(body: str, stream: Stream) -> Entry:
+    """Return what the entry *body* holds, as it stood in the array of a page: a broken one may be whole for a newer program."""
+    try:
+        element = _read_json(body.encode())
+    except _UnreadableError as reason:
+        return Broken(None, None, body, str(reason))
+    return _EntryReader(stream).read(element)[0]
+
+
+def reference_of(body: bytes) -> str | None:
+    """Return the referenceId of any answer, None where there is none that could be shown."""
+    try:
+        return _reference(_members(_read_json(body))[0])
+    except _UnreadableError:
+        return None
+
+
+def is_own_json(body: bytes) -> bool:
+    """Return whether the service itself may have written *body*: a JSON object that is no known web server's or gateway's.
+
+    What the service answers past the last page is not documented, so nothing more can be asked for. What stands in front of
+    such services speaks JSON, too, and says the same few things when it does not find them.
+    """
+    try:
+        members, _ = _members(_read_json(body))
+    except _UnreadableError:
+        return False
+    return frozenset(members) not in _FOREIGN
+
+
+# The whole answers "not found" of Azure API Management, of ASP.NET without a route, and of API gateways at large.
+_FOREIGN = (
+    frozenset({"statuscode", "message"}),
+    frozenset({"message", "messagedetail"}),
+    frozenset({"fault"}),
+)
+
+
+# ---- the envelope
+
+
+def _members(envelope: Json) -> tuple[dict[str, Json], set[str]]:
+    """Return the members of an envelope by their names in lower case, and the names that came more than once.
+
+    A null member is the same as none. Of several, the first is taken.
+    """
+    if not isinstance(envelope, dict):
+        raise _UnreadableError("it is JSON, but no object")
+    members: dict[str, Json] = {}
+    repeated = set()
+    for name, value in envelope.pairs if isinstance(envelope, _Twice) else envelope.items():
+        folded = name.lower()
+        if value is None:
+            continue
+        if folded in members:
+            repeated.add(folded)
+        else:
+            members[folded] = value
+    return members, repeated
+
+
+_SHOWABLE = re.compile(r"[\w.:-]{1,80}", re.ASCII)
+
+
+def _showable(value: Json) -> str | None:
+    """Return *value* where it is a short code, None where it could be anything else: it goes into messages and logs."""
+    if isinstance(value, str | int) and _SHOWABLE.fullmatch(str(value)):
+        return str(value)
+    return None
+
+
+def _reference(members: Mapping[str, Json]) -> str | None:
+    own = _showable(members.get("referenceid"))
+    error = members.get("error")
+    if own is None and isinstance(error, dict):
+        return _showable(_members(error)[0].get("referenceid"))
+    return own
+
+
+def _error_words(error: Json) -> str:
+    """Return what may be said of an `Error`: its code and how many validations failed. Its message may quote what was sent."""
+    if not isinstance(error, dict):
+        return ""
+    members, _ = _members(error)
+    code = _showable(members.get("errorcode"))
+    failures = members.get("validationfailures")
+    words = f" with code {code}" if code else ""
+    if isinstance(failures, list) and failures:
+        words += f" and {len(failures)} failed validation{'s' if len(failures) > 1 else ''}"
+    return words
+
+
+def _refusal(stream: Stream, what: str, reference_id: str | None) -> ProtocolError:
+    return ProtocolError(
+        f"The answer for {stream.entity} of tenant {stream.tenant_id}, location {stream.location_id} {what}. "
+        "Nothing of it was taken, and the next run asks again. "
+        f"If it stays so, tell the vendor the referenceId {reference_id or '(the answer bears none)'}."
+    )
+
+
+# ---- entries
+
+
+class _UnfitError(Exception):
+    """An entry cannot be stored; the text is the reason, without values."""
+
+
+_PLAIN: Final = 0  # an ordinary column
+_ID: Final = 1  # a GUID in it is written in lower case
+_ODD: Final = 2  # a row version, another spelling of a known column, or a name that cannot be stored
+
+
+class _Columns(dict[str, int]):
+    """What is special about a column, by its name as sent: found out once a page, not once a value.
+
+    `mixed` says whether two names that differ only in case have been met. Only then do rows have to be looked through for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixed = False
+        self._folded: set[str] = set()
+
+    def __missing__(self, name: str) -> int:
+        folded = name.lower()
+        self.mixed = self.mixed or folded in self._folded
+        self._folded.add(folded)
+        kind = _ID if is_id_column(name) else _PLAIN
+        if name.startswith("_") or "\0" in name or name != column_name(name) or name == VERSION:
+            kind = _ODD
+        self[name] = kind
+        return kind
+
+
+class _Tables(dict[str, str]):
+    """The mirror's name of a child table, by its name as sent; the same in one page for names that differ only in case."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spelled: dict[str, str] = {}
+
+    def __missing__(self, name: str) -> str:
+        table = table_name(name)
+        if not table:
+            raise _UnfitError(f"the name of a child table, {name!r}, leaves nothing to call it")
+        if "\0" in table:
+            raise _UnfitError(f"the name of a child table, {name!r}, holds a NUL")
+        if is_entity(table):
+            raise _UnfitError(f"a child table, {name!r}, is named like an entity")
+        self[name] = table = self._spelled.setdefault(table.lower(), table)
+        return table
+
+
+_STORED_DATE_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{7})?(?:[+-]\d\d:\d\d)?", re.ASCII
+)  # a text of this shape is stored as it is, whether it is a date-time (then it has its form already) or not
+_stored = _STORED_DATE_TIME.fullmatch
+
+_VERSION_FORM = re.compile(r"[0-9A-F]{16}", re.ASCII)
+
+_Arrays = list[tuple[str, list[dict[str, Json]]]]
+
+
+class _EntryReader:
+    """Reads the entries of one page; keeps what it learns about names, which are the same from entry to entry."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._columns = _Columns()
+        self._tables = _Tables()
+
+    def read(self, element: Json) -> tuple[Entry, int]:
+        """Return the entry that *element* is, and its digest."""
+        whole = element
+        try:
+            element = _unwrap(element)
+            text = _checked_text(element)
+            return self._record(_root_of(element)), hash(text)
+        except _UnfitError as reason:
+            broken = _broken(self._stream.entity, whole, element, str(reason))
+            return broken, hash(broken.body)
+
+    def _record(self, sent: dict[str, Json]) -> Record:
+        entity = self._stream.entity
+        root, arrays = self._row(sent)
+        key = take_key(entity, root)
+        if key is None or key[0] in "{[":  # an object or an array has become JSON text
+            raise _UnfitError("the root bears no key")
+        children: dict[str, list[Child]] = {}
+        if arrays:
+            self._add_children(children, arrays, keys_of_root(self._stream, root), None)
+        version = root.get(VERSION)
+        return Record(
+            key,
+            read_instant(sent[CHANGED] if CHANGED in sent else _find(sent, CHANGED)),
+            version if isinstance(version, str) and _VERSION_FORM.fullmatch(version) else None,
+            is_deleted(entity, root, children),
+            root,
+            children,
+        )
+
+    def _add_children(self, children: dict[str, list[Child]], arrays: _Arrays, keys: Keys, parent: int | None) -> None:
+        """Put the rows of *arrays*, which one object holds, into *children*, each followed by the rows that it holds itself."""
+        names = [self._tables[name] for name, _ in arrays]
+        if len(set(names)) < len(names):
+            raise _UnfitError("two arrays of one object go to one child table")
+        for name, (_, sent_rows) in zip(names, arrays, strict=True):
+            rows = children.setdefault(name, [])
+            for sent in sent_rows:
+                row, deeper = self._row(sent)
+                drop_keys(keys, row)
+                rows.append(Child(row, parent))
+                if deeper:
+                    self._add_children(children, deeper, keys_of_child(self._stream.entity, keys, row), len(rows) - 1)
+
+    def _row(self, sent: dict[str, Json]) -> tuple[Row, _Arrays | None]:
+        """Return the columns of one object in their stored form, and the arrays of objects in it, which are child tables.
+
+        This loop sees every value of a page: what is usual is decided in it without a call.
+        """
+        columns = self._columns
+        row: Row = {}
+        arrays: _Arrays | None = None
+        for name, value in sent.items():
+            if type(value) is str:
+                special = columns[name]
+                if special:
+                    if special == _ODD:
+                        _put_odd(row, name, value)
+                        continue
+                    if not value.islower() and is_guid(value):
+                        value = value.lower()
+                if value[10:11] == "T" and not _stored(value):
+                    value = plain_date_time(value) or value
+                row[name] = value
+            elif type(value) is int or type(value) is float:
+                if columns[name] == _ODD:
+                    _put_odd(row, name, value)
+                else:
+                    row[name] = value
+            elif value is None:
+                continue
+            elif _is_table(value):
+                if arrays is None:
+                    arrays = []
+                arrays.append((name, value))
+            else:
+                plain = _plain(value)
+                if columns[name] == _ODD:
+                    _put_odd(row, name, plain)
+                else:
+                    row[name] = plain
+        if columns.mixed:
+            _refuse_twins(name for name, value in sent.items() if value is not None and not _is_table(value))
+        return row, arrays
+
+
+def _put_odd(row: Row, name: str, value: Value) -> None:
+    """Put a value into *row* whose column needs a closer look (`_ODD`)."""
+    if name.startswith("_"):
+        raise _UnfitError(f"the column {name!r} begins with an underscore")
+    if "\0" in name:
+        raise _UnfitError(f"the name of the column {name!r} holds a NUL")
+    column = column_name(name)
+    if column == VERSION:
+        value = plain_row_version(value)
+    elif isinstance(value, str):
+        value = value.lower() if is_id_column(column) and is_guid(value) else plain_date_time(value) or value
+    row[column] = value
+
+
+def _refuse_twins(names: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        twin = seen.setdefault(name.lower(), name)
+        if twin != name:
+            raise _UnfitError(f"the columns {twin!r} and {name!r} differ only in case")
+
+
+def _is_table(value: Json) -> TypeGuard[list[dict[str, Json]]]:
+    """Return whether *value* is a child table: an array of objects, or an empty one."""
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
+def _plain(value: Json) -> Value:
+    """Return the stored form of a value that is neither text, a number nor NULL: 0 or 1, digits, or JSON text."""
+    if isinstance(value, bool):
+        return int(value)
+    return str(value) if isinstance(value, _Digits) else _sorted_json(value).decode()
+
+
+def _unwrap(element: Json) -> Json:
+    """Return the entry itself where *element* holds nothing but `SnapshotData`: an object, or the text of one."""
+    if not isinstance(element, dict):
+        raise _UnfitError("the entry is no object")
+    members = _present(element)
+    if len(members) == 1 and members[0][0].lower() == "snapshotdata":
+        snapshot = members[0][1]
+        if type(snapshot) is not str:
+            return snapshot
+        try:
+            return _read_json(snapshot.encode("utf-8", "surrogatepass"))
+        except _UnreadableError as reason:
+            raise _UnfitError(f"its SnapshotData cannot be read: {reason}") from None
+    return element
+
+
+def _root_of(element: Json) -> dict[str, Json]:
+    """Return the root object, whatever the service calls its table: those names are not all documented."""
+    members = _present(element) if isinstance(element, dict) else []
+    if len(members) == 1 and isinstance(root := members[0][1], dict):
+        return root
+    raise _UnfitError("the entry has no single root object")
+
+
+def _present(sent: dict[str, Json]) -> list[tuple[str, Json]]:
+    """Return the members of an object that are not null, one that stands twice in it twice."""
+    return [(name, value) for name, value in (sent.pairs if isinstance(sent, _Twice) else sent.items()) if value is not None]
+
+
+def _find(sent: dict[str, Json], column: str) -> Json:
+    return next((value for name, value in sent.items() if column_name(name) == column), None)
+
+
+def _broken(entity: str, whole: Json, element: Json, reason: str) -> Broken:
+    """Return the entry *whole* as one that cannot be applied, with what can be read of *element*, which is the entry unwrapped."""
+    record_id, changed = None, None
+    try:
+        root = _root_of(element)
+    except _UnfitError:
+        pass
+    else:
+        changed = read_instant(_find(root, CHANGED))
+        for name in (KEY, *KEY_ALIASES[entity]):
+            key = _find(root, name)
+            if isinstance(key, str | int) and not isinstance(key, bool) and str(key).isprintable() and str(key):
+                record_id = str(key).lower() if is_guid(str(key)) else str(key)
+                break
+    return Broken(record_id, changed, _body(whole), reason)
+
+
+# ---- JSON, without loss
+
+
+class _UnreadableError(Exception):
+    """A text is no JSON, or holds what JSON does not have; the text of the error says which."""
+
+
+class _Digits(str):
+    """A number that SQLite could not give back, as the digits sent."""
+
+    __slots__ = ()
+
+
+class _Twice(dict[str, "Json"]):
+    """An object in which a key stands twice, with all that it was sent with in `pairs`."""
+
+    def __init__(self, pairs: list[tuple[str, Json]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def _classes() -> bytes:
+    """Return the table that writes a body in classes of characters: digits, ends of numbers, exponents and the rest."""
+    table = bytearray(b" " * 256)
+    for characters, symbol in ((b"0123456789.", b"0"), (b",]} \t\r\n", b";"), (b"-", b"-"), (b"eE", b"e")):
+        for character in characters:
+            table[character] = symbol[0]
+    return bytes(table)
+
+
+_CLASSES = _classes()
+_LONG = b"0" * 16  # up to 15 digits come back from a double as they went in
+_TINY = re.compile(rb"e-0{3,};")  # 1e-400 would be read as 0.0; what is too large for a double, orjson refuses itself
+
+
+def _read_json(body: bytes) -> Json:
+    """Return what *body* says, its numbers as sent.
+
+    orjson is five times as fast as the standard library, but it makes the nearest double of a long number, takes the last of
+    two equal keys, and refuses half a surrogate pair together with all that stands around it. What might be such a body is
+    read by the other; where neither is sure, too often rather than too seldom.
+    """
+    try:
+        parsed: Json = orjson.loads(body)
+        if not _may_be_bent(body, parsed):
+            return parsed
+    except orjson.JSONDecodeError:
+        pass
+    return _read_carefully(body)
+
+
+def _may_be_bent(body: bytes, parsed: Json) -> bool:
+    """Return whether *parsed* may differ from *body*. Looks at the bytes alone, in a few passes at the speed of C."""
+    classes = body.translate(_CLASSES)
+    if _LONG + b";" in classes or _LONG + b"e" in classes or _TINY.search(classes):
+        return True
+    # A key that stood twice is missing once when everything is written out again. A text that holds `":` itself counts on both
+    # sides, unless it was sent as an escape: then the sums differ and the careful parser decides.
+    try:
+        return body.count(b'":') != orjson.dumps(parsed).count(b'":')
+    except orjson.JSONEncodeError:  # too deep to be written
+        return True
+
+
+def _read_carefully(body: bytes) -> Json:
+    # A byte that is no UTF-8 becomes half a surrogate pair: that breaks its own entry, not the whole page.
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    try:
+        parsed: Json = json.loads(
+            text, parse_int=_number, parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object
+        )
+    except json.JSONDecodeError as error:
+        raise _UnreadableError(f"it is no JSON (at character {error.pos} of {len(text)})") from None
+    except RecursionError:
+        raise _UnreadableError("it is nested too deeply") from None
+    return parsed
+
+
+def _number(digits: str) -> int | float | str:
+    number = plain_number(digits)
+    return _Digits(digits) if isinstance(number, str) else number
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise _UnreadableError(f"it holds {constant}, which is no JSON")
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else _Twice(pairs)
+
+
+_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+def _sorted_json(value: Json) -> bytes:
+    """Return *value* as compact JSON with its keys sorted: equal for equal content, in whatever order it was sent.
+
+    Raises:
+        orjson.JSONEncodeError: a key stands twice, a text holds half a surrogate pair, or it is nested beyond 254 levels.
+    """
+    return orjson.dumps(value, default=_fragment, option=_SORTED)
+
+
+def _fragment(value: object) -> orjson.Fragment:
+    if isinstance(value, _Digits):
+        return orjson.Fragment(str(value))
+    raise TypeError
+
+
+def _checked_text(element: Json) -> bytes:
+    """Return the sorted JSON of an entry, of which it is certain then that it can be stored as far as its values go."""
+    try:
+        text = _sorted_json(element)
+    except orjson.JSONEncodeError:
+        text = None
+    # An entry with fewer brackets than levels allowed need not be walked through.
+    if (text is None or text.count(b"{") + text.count(b"[") > DEEPEST) and _is_deeper(element, DEEPEST):
+        raise _UnfitError(f"it is nested deeper than {DEEPEST} levels")
+    if text is None:
+        raise _UnfitError("a key stands twice in one object" if _holds_twice(element) else "a text holds half a surrogate pair")
+    return text
+
+
+def _is_deeper(value: Json, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in _inner(value))
+
+
+def _holds_twice(value: Json) -> bool:
+    return isinstance(value, _Twice) or (isinstance(value, dict | list) and any(_holds_twice(inner) for inner in _inner(value)))
+
+
+def _inner(value: dict[str, Json] | list[Json]) -> Iterable[Json]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _body(value: Json) -> str:
+    """Return *value* as JSON text with its keys sorted, whatever is the matter with it.
+
+    Written without recursion where orjson cannot: this is the only copy of an entry that could not be stored.
+    """
+    try:
+        return _sorted_json(value).decode()
+    except orjson.JSONEncodeError:
+        pass
+    parts: list[str] = []
+    waiting: list[Json | _Mark] = [value]
+    while waiting:
+        now = waiting.pop()
+        if isinstance(now, _Mark | _Digits):
+            parts.append(now)
+        elif isinstance(now, dict):
+            pairs = sorted(now.pairs if isinstance(now, _Twice) else now.items(), key=lambda pair: pair[0], reverse=True)
+            parts.append("{")
+            waiting.append(_Mark("}"))
+            for place, (name, inner) in enumerate(pairs):
+                waiting.extend((*((_Mark(","),) if place else ()), inner, _Mark(json.dumps(name) + ":")))
+        elif isinstance(now, list):
+            parts.append("[")
+            waiting.append(_Mark("]"))
+            for place, inner in enumerate(reversed(now)):
+                waiting.extend((*((_Mark(","),) if place else ()), inner))
+        else:
+            parts.append(json.dumps(now) if isinstance(now, str) else orjson.dumps(now).decode())
+    return "".join(parts)
+
+
+class _Mark(str):
+    """Punctuation that is written as it stands."""
+
+    __slots__ = ()

@@ -1,0 +1,1 @@
+"""What the program does, a module per job, in the order it does it."""

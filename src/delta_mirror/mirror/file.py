@@ -1,0 +1,168 @@
+"""The mirror as a file: making it, opening it, refusing what is no mirror, and what SQLite's errors mean to an operator.
+
+Invariants:
+
+- A file that is not a mirror is refused before a byte of it is changed.
+- The file has its mode before SQLite writes to it, whatever the umask; SQLite gives its WAL and shared memory the same mode.
+- An exception of sqlite3 that an operator can do something about leaves `mirror/` as one of ours. Any other is a defect.
+- Own times are UTC, ISO 8601 with `Z`, to the second, so that they compare as text.
+"""
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
+
+APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
+SCHEMA_VERSION = 1
+PATIENCE = 30.0  # seconds to wait for a foreign program that locks the file
+
+
+def own_time(epoch: float) -> str:
+    """Return seconds since the epoch as one of the mirror's own times."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn an exception of sqlite3 that comes out of the body into one of ours, which names *path*."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        meaning = _meaning(error, path)
+        if meaning is None:
+            raise
+        raise meaning from error
+
+
+def _meaning(error: sqlite3.Error, path: Path) -> DeltaMirrorError | None:
+    code = getattr(error, "sqlite_errorcode", None)  # not there where the module itself, and not SQLite, complains
+    match None if code is None else code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return DiskFullError(f"the disk under {path} is full; what was committed is sound. Make room and call again")
+        case sqlite3.SQLITE_IOERR:
+            return DiskFullError(
+                f"the disk under {path} fails to read or write ({error}); what was committed is sound. "
+                "Look after the disk, its quota and its room, and call again"
+            )
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return BusyError(f"another program keeps {path} locked; close it and call again")
+        case sqlite3.SQLITE_NOTADB:
+            return MirrorFileError(f"{path} is not a SQLite file; give [mirror] path another name")
+        case sqlite3.SQLITE_CORRUPT:
+            return MirrorFileError(f"{path} is damaged ({error}); put a backup in its place, or move it away and fill a new one")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return MirrorFileError(f"{path} or its folder cannot be written by this user; mend owner or mode")
+        case sqlite3.SQLITE_CANTOPEN:
+            return MirrorFileError(f"{path} cannot be opened; mend owner or mode of the file and of its folder")
+    return None
+
+
+def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connection:
+    """Return a connection to the mirror at *path*, which is made, empty, where it does not exist.
+
+    The own tables may be missing still. *patience*, in seconds, is how long a foreign program's lock is waited for.
+
+    Raises:
+        MirrorFileError: it is not a mirror, or of a newer version, or cannot be made or opened; nothing was changed.
+    """
+    path = path.resolve()
+    _give_mode(path, mode)
+    with translated(path):
+        # Transactions are begun and ended by us alone; the threads take turns through the mirror's own lock.
+        connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+        try:
+            check_is_mirror(connection, path, or_empty=True)
+            connection.execute("pragma journal_mode = wal")
+            # Commits survive the death of the process; after a power failure the newest may be missing, whole.
+            connection.execute("pragma synchronous = normal")
+            connection.execute("pragma foreign_keys = off")
+            connection.execute("pragma trusted_schema = off")
+            # The keys are random: with SQLite's 2 MB of cache a large mirror would read its own pages back from disk.
+            connection.execute("pragma cache_size = -65536")  # KiB
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connection:
+    """Return a connection that can only read, also while a run writes.
+
+    Raises:
+        MirrorFileError: there is no mirror at *path*, or it cannot be read.
+    """
+    path = path.resolve()
+    if path.is_dir():
+        raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
+    if not path.exists():
+        raise MirrorFileError(f"there is no mirror at {path}; `sync deltas` or `sync full-starter` makes one")
+    with translated(path):
+        try:
+            return _connect_for_reading(path, "mode=ro", patience)
+        except sqlite3.OperationalError as error:
+            # In a folder that this user cannot write, SQLite cannot make the shared memory that a WAL needs. Without a WAL
+            # nobody is writing, and the file can be read as it lies there.
+            cannot = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            if not cannot or path.with_name(path.name + "-wal").exists():
+                raise
+            return _connect_for_reading(path, "mode=ro&immutable=1", patience)
+
+
+def _connect_for_reading(path: Path, query: str, patience: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.as_uri()}?{query}", uri=True, timeout=patience, isolation_level=None)
+    try:
+        connection.execute("pragma trusted_schema = off")
+        check_is_mirror(connection, path, or_empty=False)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: bool) -> None:
+    """Return if the file is a mirror of a version that this program knows, or, where allowed, has nothing in it."""
+    application = _number(connection, "pragma application_id")
+    version = _number(connection, "pragma user_version")
+    if application == APPLICATION_ID:
+        if version > SCHEMA_VERSION:
+            raise MirrorFileError(
+                f"{path} was written by a newer delta-mirror (schema {version}); install that version or a later one"
+            )
+        return
+    if application or version or not or_empty or _number(connection, "select count(*) from sqlite_master"):
+        raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
+
+
+def _number(connection: sqlite3.Connection, sql: str) -> int:
+    with closing(connection.execute(sql)) as cursor:
+        return int(cursor.fetchone()[0])
+
+
+def _give_mode(path: Path, mode: int) -> None:
+    """Make the file if it is not there, and give it and what SQLite keeps beside it *mode*."""
+    if path.is_dir():
+        raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
+    if not path.parent.is_dir():
+        raise MirrorFileError(f"there is no folder {path.parent}; make it, or mend [mirror] path")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        # By name: to open and close the file would take away the locks that another connection of this process has on it.
+        for name in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+            # WAL and shared memory are mostly not there; what belongs to another member of a group has its mode from him.
+            with suppress(FileNotFoundError, PermissionError):
+                if stat.S_IMODE(name.stat().st_mode) != mode:
+                    name.chmod(mode)
+    except OSError as error:
+        raise MirrorFileError(f"{path} cannot be made ({error.strerror}); mend owner or mode of its folder") from error
+    else:
+        try:
+            os.fchmod(descriptor, mode)  # what the umask has taken away
+        finally:
+            os.close(descriptor)
