@@ -56,11 +56,13 @@ def expected_rows(
 ) -> dict[str, list[Row]]:
     """Return, per table, the rows of one stream as the mirror must hold them: service columns, and `_id`.
 
-    *since* leaves out records whose date is not later: those that a mirror without a starter never saw. Of the *dials* those
-    count that change a value: the offset of dates, numbers in quotes, child tables withheld.
+    *since* leaves out records whose date is not later: those that a mirror without a starter need not have seen. Of the *dials*
+    those count that change a value: the offset of dates, numbers in quotes, child tables withheld.
     """
     tables: dict[str, list[Row]] = {}
-    for change in _living(world, Stream(tenant, location, entity), deletes, since):
+    for change in _living(world, Stream(tenant, location, entity), deletes):
+        if since is not None and change.date <= since:
+            continue
         for node in nodes_of(change, location, dials or Dials()):
             tables.setdefault(node.table, []).append({"_id": change.id, **node.row})
     return tables
@@ -95,14 +97,13 @@ def table_of(name: str) -> str:
     return "SaleLinePayment" if name == "SalePayment_L" else re.sub(r"_[TL]$", "", name).replace("_", "")
 
 
-def _seen(world: World, stream: Stream, since: int | None) -> list[Change]:
+def _all(world: World, stream: Stream) -> list[Change]:
     with world.lock:
-        newest = list(world.history(stream).newest.values())
-    return [change for change in newest if since is None or change.date > since]
+        return list(world.history(stream).newest.values())
 
 
-def _living(world: World, stream: Stream, deletes: str, since: int | None) -> list[Change]:
-    return [change for change in _seen(world, stream, since) if deletes == "mark" or not is_deleted(change)]
+def _living(world: World, stream: Stream, deletes: str) -> list[Change]:
+    return [change for change in _all(world, stream) if deletes == "mark" or not is_deleted(change)]
 
 
 def _children(
@@ -215,7 +216,7 @@ def _place(row: Mapping[str, Value]) -> tuple[Value, Value, Value]:
     return row["_tenant_id"], row["_location_id"], row["_id"]
 
 
-# --- whether they are the same ---------------------------------------------------------------------------------------------------
+# --- whether they are the same -------------------------------------------------------------------------------------------------
 
 
 def assert_exact(
@@ -231,7 +232,8 @@ def assert_exact(
     """Pass if the mirror at *path* holds exactly what the world says, and is sound in itself.
 
     *streams* are those that the mirror was told to follow: without them all streams of the world of the entities that the
-    dials enable. For *since* see `expected_rows`; *tombstones* False leaves them out, as after a prune or an erase.
+    dials enable. Records whose date is not later than *since* may be missing, as a mirror without a starter never saw them.
+    *tombstones* False leaves those out, as after a prune or an erase.
 
     Raises:
         AssertionError: it does not; the message lists the differences.
@@ -259,11 +261,16 @@ def differences(
     held = mirror_rows(path)
     found = _unsound(path, held)
     mirrored = _records_held(held)
+    logged = {(row["tenant_id"], row["location_id"], row["id"]) for row in own_rows(path, "_changes") if row["op"] == "delete"}
     for stream in sorted(streams):
-        for change in _living(world, stream, deletes, since):
+        for change in _living(world, stream, deletes):
             where = f"{stream.entity} {change.id} at {stream.tenant}/{stream.location}"
             nodes = nodes_of(change, stream.location, dials)
             rows = mirrored.pop((stream.tenant, stream.location, change.id), {})
+            if not rows and since is not None and change.date <= since:
+                continue
+            if not rows and is_deleted(change) and (stream.tenant, stream.location, change.id) not in logged:
+                continue  # deleted before it was ever held: no row to mark
             found.extend(_of_record(where, nodes, rows))
             marked = "_deleted_at" in next(iter(rows.get(stream.entity, [])), {})
             if rows.get(stream.entity) and marked != is_deleted(change):
@@ -349,7 +356,7 @@ def _of_tombstones(
         for row in own_rows(path, "_tombstones")
     }
     for stream in sorted(streams):
-        for change in _seen(world, stream, since):
+        for change in _all(world, stream):
             where = f"tombstone of {stream.entity} {change.id} at {stream.tenant}/{stream.location}"
             record = held.pop((*stream, change.id), None)
             if not is_deleted(change):
@@ -357,7 +364,8 @@ def _of_tombstones(
                     yield f"{where}: there is one, but the record lives"
                 continue
             if record is None:
-                yield f"{where}: missing"
+                if since is None or change.date > since:
+                    yield f"{where}: missing"
                 continue
             expected = Counter((node.table, _frozen(node.row)) for node in nodes_of(change, stream.location, dials))
             kept = Counter((table, _frozen(_service_columns(row))) for table, rows in record.items() for row in rows)

@@ -43,6 +43,9 @@ STEPS_BACK = (1, SECOND, MINUTE, HOUR)  # how far before the last change to anch
 SKEW = MINUTE  # by so much a change date may seem ahead of the service's clock without being dated in the future
 DEBT_RUNS = 8  # for so many runs after a drain that anchored, its list is counted again
 
+UTC = "+00:00"
+END_OF_TIME = 1 << 62  # ticks, far beyond the year 9999
+
 Mode = Literal["following", "sweeping", "counting", "done"]
 CountKnown = Callable[[int, int], int]
 
@@ -64,7 +67,7 @@ class Place(TypedDict):
     listed: int
     full: int
     uneven: bool
-    offset: str
+    offset: str | None
     anchored: bool
     old_versions: bool
     passes: int
@@ -73,11 +76,30 @@ class Place(TypedDict):
 
 
 class Debt(TypedDict):
-    """A list that is to be counted again: its StartDate in ticks, the size of its full pages, and in how many more runs."""
+    """Lists that are to be counted again, one a run in turn: their StartDates in ticks, and for how many more runs.
 
-    start: int
+    Two starts find what one would not: the oldest covers all that was passed by as a record not held before; a record that was
+    held in an older version is only missed in a count that begins after that version. `full` is the size of a full page.
+    """
+
+    starts: list[int]
     full: int
     runs: int
+
+
+class Habits(TypedDict):
+    """What one drain has learnt of its service and the next can use: each only spares calls where it is still true.
+
+    `offset` is the one in which change dates are written, `step` how far before a change to anchor (as a place in
+    STEPS_BACK), `full` the size of a full page.
+    """
+
+    offset: str | None
+    step: int
+    full: int
+
+
+NO_HABITS = Habits(offset=None, step=0, full=0)
 
 
 class _Count(NamedTuple):
@@ -85,7 +107,7 @@ class _Count(NamedTuple):
 
     start: Instant
     expected: int
-    asking: Literal["end", "behind the end", "page 0", "page 1"]
+    asking: Literal["end", "page 0", "page 1"]
 
 
 class Walk:
@@ -96,27 +118,40 @@ class Walk:
         size: ItemsPerPage.
         count_known: how many records the mirror holds, or remembers as deleted, whose change date lies after the first and not
             after the second of its arguments (ticks).
-        offset: the offset in which the service wrote its change dates so far: a service that reads the wall clock and ignores
-            the offset then reads what is meant.
+        watermark: the stream's, in ticks: what is dated later, the mirror did not hold before this drain.
+        habits: what earlier drains have learnt of the service. A StartDate is written at the offset in which the service writes:
+            one that reads the wall clock and ignores the offset then reads what is meant.
         debt: the count that an earlier run left.
     """
 
     def __init__(
-        self, start: int, *, size: int, count_known: CountKnown, offset: str = "+00:00", debt: Debt | None = None
+        self,
+        start: int,
+        *,
+        size: int,
+        count_known: CountKnown,
+        watermark: int | None = None,
+        habits: Habits = NO_HABITS,
+        debt: Debt | None = None,
     ) -> None:
         self._size = size
         self._count_known = count_known
         self._debt = debt
-        self._offset = offset
-        self._start = Instant(start, write_ticks(start, offset))
+        self._watermark = watermark
+        self._offset = UTC if habits["offset"] is None else habits["offset"]
+        self._offset_known = habits["offset"] is not None
+        self._usually_full = habits["full"]
+        self._start = Instant(start, write_ticks(start, self._offset))
         self._anchor = self._start
         self._number = 0
         self._mode: Mode = "following"
         self._first_call: int | None = None
-        self._step = 0
+        self._clock = 0  # the service's at the last answer
+        self._step = habits["step"]
         self._last: int | None = None  # change date up to which nothing was passed by, in ticks
         self._reached: Instant | None = None
         self._counted_to = start
+        self._at_border: set[int] = set()  # digests of what was met at exactly that date
         self._listed = 0  # different entries met while following
         self._full = 0  # entries on a page that is known to be full; 0: not known
         self._uneven = False  # pages that others follow differ in size
@@ -135,11 +170,13 @@ class Walk:
         self._repeats = 1
 
     @classmethod
-    def resume(cls, place: Place, *, size: int, count_known: CountKnown, debt: Debt | None = None) -> "Walk":
+    def resume(
+        cls, place: Place, *, size: int, count_known: CountKnown, watermark: int | None = None, debt: Debt | None = None
+    ) -> "Walk":
         """Return the walk that *place* was taken from, at a point from which nothing is passed by."""
-        walk = cls(place["start"], size=size, count_known=count_known, offset=place["offset"], debt=debt)
+        habits = Habits(offset=place["offset"], step=place["step"], full=place["full"])
+        walk = cls(place["start"], size=size, count_known=count_known, watermark=watermark, habits=habits, debt=debt)
         walk._first_call = place["first_call"]
-        walk._step = place["step"]
         walk._last = place["last"]
         walk._reached = Instant(*place["reached"]) if place["reached"] else None
         walk._counted_to = place["counted_to"]
@@ -182,9 +219,9 @@ class Walk:
         return self._reached
 
     @property
-    def offset(self) -> str:
-        """The offset in which the service writes its change dates."""
-        return self._offset
+    def habits(self) -> Habits:
+        """What was learnt of the service."""
+        return Habits(offset=self._offset if self._offset_known else None, step=self._step, full=self._full or self._usually_full)
 
     @property
     def entries_return_from(self) -> int | None:
@@ -196,10 +233,13 @@ class Walk:
         """The count that is owed by the next run, once this drain is complete."""
         if self._swept or self._old_versions:
             return None
+        before = self._debt["starts"][1:] + self._debt["starts"][:1] if self._debt else []
         if self._anchored:
-            return Debt(start=self._debt["start"] if self._debt else self._start.ticks, full=self._full, runs=DEBT_RUNS)
+            own = max(self._start.ticks, self._watermark - self._watermark % MINUTE) if self._watermark else self._start.ticks
+            starts = sorted({own, *before[:1], *([min(before)] if before else [])}, reverse=True)
+            return Debt(starts=starts, full=self._full, runs=DEBT_RUNS)
         if self._debt and self._debt["runs"] > 1:
-            return Debt(start=self._debt["start"], full=self._debt["full"], runs=self._debt["runs"] - 1)
+            return Debt(starts=before, full=self._debt["full"], runs=self._debt["runs"] - 1)
         return None
 
     def place(self) -> Place:
@@ -217,7 +257,7 @@ class Walk:
             listed=self._listed,
             full=self._full,
             uneven=self._uneven,
-            offset=self._offset,
+            offset=self._offset if self._offset_known else None,
             anchored=self._anchored,
             old_versions=self._old_versions,
             passes=self._passes_before + self._sweep.passes if self._sweep and whole else 0,
@@ -236,6 +276,7 @@ class Walk:
             raise PagingError(f"the feed did not end within {MOST_PAGES} pages")
         if self._first_call is None:
             self._first_call = page.clock
+        self._clock = page.clock
         self._watch_for_repeats(page)
         if self._number == 0:
             self._answered = self._anchor.text
@@ -278,10 +319,10 @@ class Walk:
             return
         before = self._last
         self._moved = before is None or end.ticks > before
-        is_full = len(page.entries) >= (self._full or self._size)
+        is_full = len(page.entries) >= (self._full or self._usually_full or self._size)
         if self._moved:
-            self._advance(page, dates, end)
-            if before is not None and self._is_next_drains(dates or [end.ticks], before, page.clock + SKEW):
+            self._advance(page, end)
+            if before is not None and self._is_next_drains(dates or [end.ticks], before):
                 self._end_list()
                 return
         if not is_full:
@@ -316,13 +357,24 @@ class Walk:
         else:
             self._sweep_ties(None)
 
-    def _advance(self, page: Page, dates: Sequence[int], end: Instant) -> None:
-        self._listed += sum(self._counted_to < when <= self._cutoff for when in dates)
-        self._counted_to = end.ticks
+    def _advance(self, page: Page, end: Instant) -> None:
+        self._list(page, end.ticks)
         self._last = end.ticks
-        self._offset = offset_of(end.text)
+        self._learn_offset(end)
         self._ties = 0
         self._reach(page, min(end.ticks, page.clock))
+
+    def _list(self, page: Page, upto: int) -> None:
+        """Count the entries that this drain has not met before, for the list to be counted against."""
+        border = self._at_border if upto == self._counted_to else set()
+        for digest, when in _dated(page):
+            if when is None or when < self._counted_to or when > self._cutoff:
+                continue
+            if when > self._counted_to or digest not in self._at_border:
+                self._listed += 1
+            if when == upto:
+                border.add(digest)
+        self._counted_to, self._at_border = upto, border
 
     def _anchor_at_last(self) -> None:
         assert self._last is not None  # noqa: S101 - only a page that has set it leads here
@@ -344,12 +396,12 @@ class Walk:
             self._step = 0
         return True
 
-    def _is_next_drains(self, dates: Sequence[int], before: int, future: int) -> bool:
+    def _is_next_drains(self, dates: Sequence[int], before: int) -> bool:
         """Return whether all that goes beyond *before* has changed since this drain began.
 
         What is dated in the future is not: it stands at the end of the list for good, and would else never be read.
         """
-        return all(self._cutoff < when <= future for when in dates if when > before)
+        return all(self._cutoff < when <= self._clock + SKEW for when in dates if when > before)
 
     def _step_back(self) -> None:
         assert self._last is not None  # noqa: S101 - asked only behind a page
@@ -373,7 +425,7 @@ class Walk:
     def _sweep_all(self, start: int, first: Page | None = None) -> None:
         """Read the whole list by page numbers from *start*; *first* is its page 0, where it is at hand."""
         if self._debt:
-            start = min(start, self._debt["start"])
+            start = min(start, *self._debt["starts"])
         if first is not None and start < self._start.ticks:
             first = None
         self._mode = "sweeping"
@@ -416,7 +468,7 @@ class Walk:
             sweep.take(_dated(page), page.clock + SKEW)
             end = self._end_of(page)
             if end is not None:
-                self._offset = offset_of(end.text)
+                self._learn_offset(end)
                 self._reach(page, min(sweep.cutoff, page.clock))
         ends = not page.entries or (sweep.has_listed_as_before if sweep.whole else sweep.beyond is not None)
         if not ends:
@@ -436,8 +488,8 @@ class Walk:
             return
         self._mode = "following"
         self._listed += sweep.listed
-        self._counted_to = max(self._counted_to, sweep.cutoff)
-        if sweep.beyond is None or sweep.beyond > self._cutoff:
+        self._counted_to, self._at_border = max(self._counted_to, sweep.cutoff), set()
+        if sweep.beyond is None or self._cutoff < sweep.beyond <= self._clock + SKEW:
             self._end_list()
             return
         self._last = sweep.beyond
@@ -447,26 +499,24 @@ class Walk:
 
     def _begin_count(self) -> None:
         """Count the list from the start of this drain, or from that of the debt, which lies further back."""
-        start = min(self._start.ticks, self._debt["start"]) if self._debt else self._start.ticks
-        expected = self._count_known(start, self._cutoff)
-        if self._old_versions and start == self._start.ticks:
-            expected = max(expected, self._listed)
+        start = min(self._start.ticks, self._debt["starts"][0]) if self._debt else self._start.ticks
+        known = self._count_known(self._start.ticks, self._cutoff)
+        # The mirror also knows records by a version that has since been replaced and passed by: then fewer were met than known.
+        expected = max(known, self._listed) if self._old_versions else min(known, self._listed) if self._anchored else known
+        expected += self._count_known(start, self._start.ticks) + self._count_known(self._clock + SKEW, END_OF_TIME)
         self._ask_count(_Count(self._instant(start), expected, "end"))
 
     def _ask_count(self, count: _Count) -> None:
         self._count = count
         self._turn_to(count.start.ticks)
-        last_page = max(count.expected - 1, 0) // self._counted_size
-        if count.asking == "page 0":
-            self._number = 0
-        elif count.asking == "page 1":
-            self._number = 1
+        if count.asking == "end":
+            self._number = count.expected // self._counted_size + (self._from_one is True)
         else:
-            self._number = last_page + (count.asking == "behind the end") + (self._from_one is True)
+            self._number = int(count.asking == "page 1")
 
     @property
     def _counted_size(self) -> int:
-        return self._full or (self._debt["full"] if self._debt else 0) or self._size
+        return self._full or (self._debt["full"] if self._debt else 0) or self._usually_full or self._size
 
     def _receive_count(self, page: Page) -> None:
         count = self._count
@@ -478,20 +528,13 @@ class Walk:
             self._from_one = list(page.digests) == list(self._page_before)
             self._ask_count(count._replace(asking="end"))
             return
-        size = self._counted_size
-        expected = 0
-        if count.asking == "end" and count.expected:
-            expected = (count.expected - 1) % size + 1
-        dates = [when for _, when in _dated(page)]
-        listed = sum(when is None or when <= self._cutoff for when in dates)
-        if not _ascend([when for when in dates if when is not None]):
-            self._sweep_all(count.start.ticks)
-        elif listed > expected and self._from_one is None and count.asking == "end":
+        expected = count.expected % self._counted_size
+        dates = _dates(page)
+        listed = len(page.entries) - sum(self._cutoff < when <= self._clock + SKEW for when in dates)
+        if listed > expected and self._from_one is None:
             self._ask_count(count._replace(asking="page 0"))
-        elif listed > expected:
+        elif listed > expected or not _ascend(dates):
             self._sweep_all(count.start.ticks)
-        elif listed == expected == size:
-            self._ask_count(count._replace(asking="behind the end"))
         else:
             self._mode = "done"
 
@@ -548,10 +591,14 @@ class Walk:
         end = self._end_of(page)
         if end is None or offset_ticks(self._offset) <= offset_ticks(offset_of(end.text)):
             return False
-        self._offset = offset_of(end.text)
+        self._learn_offset(end)
         self._start = self._instant(self._start.ticks)
         self._turn_to(self._start.ticks)
         return True
+
+    def _learn_offset(self, end: Instant) -> None:
+        self._offset = offset_of(end.text)
+        self._offset_known = True
 
     def _watch_for_repeats(self, page: Page) -> None:
         if self._number > 0 and page.entries and list(page.digests) == list(self._page_before):

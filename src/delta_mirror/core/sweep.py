@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 QUIET_PASSES = 2  # that bring nothing new, where the list comes in the same order each time
-QUIET_PASSES_SHUFFLED = 4  # the same where the order differs: one pass may miss an entry by chance
+QUIET_PASSES_SHUFFLED = 8  # the same where the order differs: in one pass, chance hides up to one entry in three
 
 
 class Sweep:

@@ -26,6 +26,7 @@ _DATE_TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:\.(\d+))?)?(?: ?(Z|[+-]\d\d:?\d\d))?", re.ASCII
 )
 _GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}", re.ASCII)
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*|(?=\.))(\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+)?", re.ASCII)
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1  # of SQLite's integers
 _LONGEST_INTEGER = len(str(_SMALLEST))
 _HEX_VERSION = re.compile(r"(?:0[xX])?([0-9a-fA-F]{16})", re.ASCII)
@@ -135,15 +136,18 @@ def plain_number(digits: str) -> Value:
     """Return the number that *digits* write, or *digits* themselves where SQLite could not give that number back.
 
     SQLite holds integers of 64 bits and doubles. A longer integer, and a decimal that is not the shortest way to write some
-    double (more than 15 digits, as a rule), stay text to the letter; what is no number at all does, too.
+    double (more than 15 digits, as a rule), stay text to the letter. So does what is no number, or one with leading zeros.
     """
+    found = _NUMBER.fullmatch(digits)
+    if found is None:
+        return digits
+    if found.group(1) is None:
+        if len(digits) > _LONGEST_INTEGER:  # int() refuses a text of thousands of digits
+            return digits
+        whole = int(digits)
+        return whole if _SMALLEST <= whole <= _LARGEST else digits
+    number = float(digits)
     try:
-        if digits.lstrip("-").isdecimal():
-            if len(digits) > _LONGEST_INTEGER:
-                return digits
-            whole = int(digits)
-            return whole if _SMALLEST <= whole <= _LARGEST else digits
-        number = float(digits)
         return number if Decimal(repr(number)) == Decimal(digits) else digits
-    except (ValueError, InvalidOperation):
+    except InvalidOperation:  # an exponent beyond what even Decimal holds
         return digits

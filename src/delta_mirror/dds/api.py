@@ -58,7 +58,7 @@ CHUNK = 64 * 1024  # bytes
 
 _SECONDS = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
-_REFERENCE = re.compile(r"[\x21-\x7e]{1,100}", re.ASCII)
+_HOST = re.compile(r"[\w.:-]{1,253}", re.ASCII)
 # The codes that OAuth 2 (RFC 6749, 5.2) defines; any other text of a refusal stays out of messages.
 _OAUTH_ERRORS = frozenset(
     {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"}
@@ -109,6 +109,10 @@ class Admission(Protocol):
         """
         ...
 
+    def check(self, stream: Stream) -> None:
+        """Raise LimitedError where nothing of the location of *stream* may be called now; count nothing."""
+        ...
+
     def limited(self, stream: Stream, until: float | None) -> None:
         """Remember that the service told *stream* to stop, until *until* (our own seconds since the epoch) where it said."""
         ...
@@ -152,7 +156,7 @@ class _Answer:
 
     def trace(self) -> str:
         """Return what the vendor's support asks for."""
-        return _trace(self.status, _reference(self.body), self.request_id)
+        return _trace(self.status, reference_of(self.body), self.request_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,6 +278,15 @@ class Dds:
         """
         return _ticks(self._now() + self._ahead)
 
+    def greet(self, stream: Stream) -> None:
+        """Make sure of an address and a token for *stream*, so that `clock` is the service's before anything is asked of it.
+
+        Costs no call of the public API, and nothing at all where the location is to be left alone. Errors as of `fetch`.
+        """
+        self._admission.check(stream)
+        self._address(stream)
+        self._token((stream.tenant_id, stream.location_id), stream, None)
+
     def fetch(self, stream: Stream, request: PageRequest) -> Page:
         """Return the page that *request* asks for.
 
@@ -362,7 +375,7 @@ class Dds:
             nonlocal refused
             while True:
                 listing, address = self._address(stream)
-                token = self._token(stream, refused)
+                token = self._token((stream.tenant_id, stream.location_id), stream, refused)
                 self._admission.admit(stream)
                 tally.sent += 1
                 request_id = self._new_request_id()
@@ -498,7 +511,8 @@ class Dds:
         def attempt(tally: _Tally) -> tuple[bytes, Mapping[int, _Tenant]]:
             nonlocal refused
             while True:
-                token = self._token(None, refused)
+                place = (stream.tenant_id, stream.location_id) if stream else None
+                token = self._token(place, stream, refused)
                 tally.sent += 1
                 answer = self._send("GET", f"{self._marketplace}/apps/tenant", "/apps/tenant", wanted, token=token)
                 if answer.status // 100 == 2:
@@ -521,9 +535,11 @@ class Dds:
         self._memory.remember(today, body.decode())
         return _Listing(today, tenants, asked=True)
 
-    def _token(self, stream: Stream | None, refused: _Token | None) -> _Token:
-        """Return a token for the location of *stream* (for the marketplace itself where it is None), and never *refused*."""
-        place = None if stream is None else (stream.tenant_id, stream.location_id)
+    def _token(self, place: tuple[int, int] | None, stream: Stream | None, refused: _Token | None) -> _Token:
+        """Return a token for *place* (tenant and location; None: the marketplace) that is not *refused*.
+
+        *stream* is on whose behalf it is fetched where none is held.
+        """
         with self._lock:
             shared = self._tokens.setdefault(place, _Shared())
         return shared.get(lambda: self._fetch_token(stream), lambda held: held is not refused and self._now() < held.renew_at)
@@ -804,12 +820,6 @@ def _trace(status: int | None, reference_id: str | None, request_id: str | None)
     return ", ".join(part for part in named if part)
 
 
-def _reference(body: bytes) -> str | None:
-    """Return the referenceId of an answer if it is fit for a log line."""
-    reference_id = reference_of(body)
-    return reference_id if reference_id is not None and _REFERENCE.fullmatch(reference_id) else None
-
-
 def _ticks(seconds: float) -> int:
     return EPOCH + int(seconds * SECOND)
 
@@ -874,7 +884,7 @@ def _host_of(url: str) -> str:
     except ValueError:
         return ""
     host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{port}" if host and _REFERENCE.fullmatch(host) else ""
+    return f"{parts.scheme}://{host}{port}" if host and _HOST.fullmatch(host) else ""
 
 
 def _check_ca_file(path: str) -> None:

@@ -64,8 +64,8 @@ _SPELLINGS = {
 _TABLE_SPELLINGS = {name.lower(): name for names in FEED_CHILDREN.values() for name in names}
 _TABLE_SPELLINGS["salepayment"] = "SaleLinePayment"  # the one table that the export calls by another name than the feed
 
-Keys = tuple[tuple[str, tuple[Value, ...]], ...]
-"""Columns with the values that a row repeats when it has them: `(("TenantId", (11, "11")), ...)`."""
+Keys = Sequence[tuple[str, tuple[Value, ...]]]
+"""Columns with the values that a row repeats when it has them: `("TenantId", (11, "11")), ...`."""
 
 
 def table_name(service_name: str) -> str:
@@ -115,23 +115,24 @@ def take_key(entity: str, root: Row) -> str | None:
 
 def keys_of_root(stream: Stream, root: Row) -> Keys:
     """Return what the children of *root* repeat of it. Tenant and location may be repeated as text."""
-    key = root[KEY]
-    return (
+    key = (root[KEY],)
+    keys: list[tuple[str, tuple[Value, ...]]] = [
         ("TenantId", (stream.tenant_id, str(stream.tenant_id))),
         ("LocationId", (stream.location_id, str(stream.location_id))),
-        (KEY, (key,)),
-        *((alias, (key,)) for alias in KEY_ALIASES[stream.entity]),
-        *((name, (root[name],)) for name in _KEYS_BELOW.get(stream.entity, ()) if name in root),
-    )
+        (KEY, key),
+    ]
+    for alias in KEY_ALIASES[stream.entity]:
+        keys.append((alias, key))
+    for name in _KEYS_BELOW.get(stream.entity, ()):
+        if name in root:
+            keys.append((name, (root[name],)))
+    return keys
 
 
 def keys_of_child(entity: str, above: Keys, row: Row) -> Keys:
     """Return what the children of the child *row* repeat: what it could have repeated itself, and its own key."""
-    own = {name: row[name] for name in _KEYS_BELOW.get(entity, ()) if name in row}
-    if not own:
-        return above
-    held = dict(above)
-    return tuple({**held, **{name: (value, *held.get(name, ())) for name, value in own.items()}}.items())
+    own = [(name, (row[name],)) for name in _KEYS_BELOW.get(entity, ()) if name in row]
+    return [*above, *own] if own else above
 
 
 def drop_keys(keys: Keys, row: Row) -> None:

@@ -16,7 +16,7 @@ from itertools import groupby
 from random import Random
 
 from delta_mirror.simulator.clock import SECOND, offset_in_ticks, wall_clock_of
-from delta_mirror.simulator.dials import LARGEST_PAGE, Dials
+from delta_mirror.simulator.dials import Dials
 from delta_mirror.simulator.world import Change, Stream, World
 
 
@@ -59,7 +59,7 @@ class Feed:
             call = self._calls[stream] = self._calls.get(stream, 0) + 1
             since = self._since(dials, start)
             head, tail = self._visible(dials, stream, since)
-            size = min(size, dials.max_page_size, LARGEST_PAGE)
+            size = min(size, dials.max_page_size)
             place = max(number - dials.page_base, 0)
             begin, end = _bounds(dials, place, size)
             if dials.order == "ascending":

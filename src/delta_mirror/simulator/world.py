@@ -89,7 +89,7 @@ class World:
     """An invented salon chain with its own clock.
 
     `date` of an action is the date that the record is to bear; without it the clock gives it. `late` is for how many ticks
-    the change stays hidden, counted from its date.
+    the change stays hidden, counted from its date or, where that lies ahead of the clock, from now.
     """
 
     def __init__(
@@ -380,7 +380,8 @@ class World:
     ) -> list[Change]:
         """Make so many random *changes*, while the clock moves forward by *over*; return them in order.
 
-        The dice are the seed's, the world's and of how far the world has come, so that an hour may be had twice.
+        The dice are the seed's, the world's and of how far the world has come, so that an hour may be had twice. On a clock
+        that runs by itself, *over* belongs at 0.
         """
         with self.lock:
             dice = Random(f"{self.seed}/{seed}/{self.count}")  # noqa: S311 - a world has to be the same again

@@ -1,0 +1,40 @@
+"""What is said beside the results, on standard error: as plain lines, or as one JSON object a line.
+
+Invariants:
+
+- `--quiet` lets warnings and errors through and nothing else, so that cron mails only trouble.
+- The words are the same in both forms.
+"""
+
+import json
+import logging
+import sys
+import time
+
+LOGGER = logging.getLogger("delta_mirror")
+
+
+class _AsJson(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        return json.dumps({"at": at, "level": record.levelname.lower(), "message": record.getMessage()}, ensure_ascii=False)
+
+
+class _AsText(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = {logging.ERROR: "error: ", logging.WARNING: "warning: "}.get(record.levelno, "")
+        return prefix + record.getMessage()
+
+
+def set_up_messages(*, verbose: bool, quiet: bool, log_format: str) -> None:
+    """Send the program's messages to standard error, in this form and from this level on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsJson() if log_format == "json" else _AsText())
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+def tell(level: int, message: str) -> None:
+    """Say *message*."""
+    LOGGER.log(level, "%s", message)
