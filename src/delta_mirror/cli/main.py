@@ -8,7 +8,6 @@ Invariants:
 """
 
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 import click
 
 from delta_mirror import __version__
-from delta_mirror.cli.messages import set_up_messages, tell
+from delta_mirror.cli.messages import complain, set_up_messages
 from delta_mirror.errors import BusyError, DeltaMirrorError, RefusedError, UnfinishedError
 
 EXIT_DEFECT = 1
@@ -111,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except DeltaMirrorError as error:
-        tell(logging.ERROR, str(error))
+        complain(str(error))
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
     return code if isinstance(code, int) else 0
 

@@ -35,6 +35,16 @@ def set_up_messages(*, verbose: bool, quiet: bool, log_format: str) -> None:
     LOGGER.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
-def tell(level: int, message: str) -> None:
-    """Say *message*."""
-    LOGGER.log(level, "%s", message)
+def tell(message: str) -> None:
+    """Say what an operator may like to know; not with `--quiet`."""
+    LOGGER.info("%s", message)
+
+
+def warn(message: str) -> None:
+    """Say what an operator should look at."""
+    LOGGER.warning("%s", message)
+
+
+def complain(message: str) -> None:
+    """Say what kept a thing from being done."""
+    LOGGER.error("%s", message)

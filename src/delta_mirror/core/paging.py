@@ -252,7 +252,7 @@ class Walk:
             anchor=self._anchor.ticks,
             step=self._step,
             last=self._last,
-            reached=self._reached,
+            reached=(self._reached.ticks, self._reached.text) if self._reached else None,
             counted_to=self._counted_to,
             listed=self._listed,
             full=self._full,

@@ -74,6 +74,10 @@ class Counts:
     superseded: int = 0
     quarantined: int = 0
 
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {each.name: getattr(self, each.name) for each in fields(Counts)}
+
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Counts)))
 

@@ -26,7 +26,8 @@ class Window:
     """Where one drain starts, in ticks.
 
     What is dated before `usual` and still brings a change has become visible late: an ordinary drain would not have met it.
-    `limit` is how far back the feed can be asked at all. `gap` is the time (from, to) that the feed can no longer tell of, None where there is none.
+    `limit` is how far back the feed can be asked at all. `gap` is the time (from, to) that the feed can no longer tell of,
+    None where there is none.
     """
 
     start: int

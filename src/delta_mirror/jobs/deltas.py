@@ -25,6 +25,7 @@ from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
 from delta_mirror.jobs.rehearsal import Rehearsal
+from delta_mirror.jobs.selection import Selection
 from delta_mirror.mirror.ledger import Ledger
 from delta_mirror.mirror.lock import hold
 from delta_mirror.mirror.write import Mirror
@@ -34,23 +35,6 @@ LOOK_AROUND = 0.2  # seconds between two looks at whether the run was told to st
 
 class StoppedError(Exception):
     """The run was told to stop. Raised where a thread would wait or go on, never shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which of the configured streams are meant; an empty tuple means all."""
-
-    tenants: tuple[int, ...] = ()
-    locations: tuple[int, ...] = ()
-    entities: tuple[str, ...] = ()
-
-    def takes(self, stream: Stream) -> bool:
-        """Return whether *stream* is selected."""
-        return (
-            (not self.tenants or stream.tenant_id in self.tenants)
-            and (not self.locations or stream.location_id in self.locations)
-            and (not self.entities or stream.entity in self.entities)
-        )
 
 
 @dataclass(slots=True)
@@ -84,7 +68,7 @@ class RunReport:
 def run_deltas(
     config: Config,
     *,
-    selection: Selection = Selection(),
+    selection: Selection | None = None,
     since: int | None = None,
     dry_run: bool = False,
     stop: threading.Event | None = None,
@@ -118,7 +102,7 @@ def run_deltas(
             streams = []
         else:
             ledger.share(streams)
-            streams = [stream for stream in streams if selection.takes(stream)]
+            streams = [stream for stream in streams if selection is None or selection.takes(stream)]
             if not streams:
                 report.trouble.append(
                     "no stream is selected; look at [dds] locations and entities, and at the options that select"

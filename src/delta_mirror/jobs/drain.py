@@ -19,6 +19,7 @@ from delta_mirror.core.plan import Counts, Drained, Plan, decide
 from delta_mirror.core.values import DAY, SECOND, read_ticks, write_ticks
 from delta_mirror.core.window import Window, open_window
 from delta_mirror.errors import PagingError, StreamRefusedError, UnfinishedError
+from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Json, StreamState
 from delta_mirror.mirror.write import Mirror, StreamColumns, Transaction
 
@@ -171,7 +172,7 @@ class Drain:
         gap = _widest(known, None if resumes else window.gap)
         columns = StreamColumns(
             state="gap" if gap else "following",
-            last_success_at=_own_time(self._service.clock()),
+            last_success_at=own_time(self._mirror.now()),
             last_error=None,
             refused_since=None,
             habits=cast("dict[str, Json]", walk.habits),
@@ -184,7 +185,7 @@ class Drain:
             before, reached = _ticks(known.watermark), walk.reached
             if reached is not None and (before is None or reached.ticks > before):
                 columns["watermark"] = reached.text
-            columns["caught_up_at"] = _own_time(max(first_call, _ticks(known.caught_up_at) or 0))
+            columns["caught_up_at"] = _at(max(first_call, _ticks(known.caught_up_at) or 0))
             columns["debt"] = cast("dict[str, Json] | None", walk.debt)
         self.report.state, self.report.gap = columns["state"], gap
         with self._mirror.transaction() as tx:
@@ -198,7 +199,7 @@ class Drain:
         columns = StreamColumns(last_error=str(error))
         gap = _widest(known, None)
         if isinstance(error, StreamRefusedError):
-            refused_since = known.refused_since or _own_time(now)
+            refused_since = known.refused_since or _at(now)
             columns["refused_since"] = refused_since
             since = read_ticks(refused_since)
             if since is not None and now - since > DAY:
@@ -239,13 +240,13 @@ def _widest(known: StreamState, gap: tuple[int, int] | None) -> tuple[str, str] 
     """Return the gap of a stream that has perhaps one already, widened by *gap*; None where there is none."""
     starts = [start for start in (_ticks(known.gap_from), gap and gap[0]) if start is not None]
     ends = [end for end in (_ticks(known.gap_to), gap and gap[1]) if end is not None]
-    return (_own_time(min(starts)), _own_time(max(ends))) if starts and ends else None
+    return (_at(min(starts)), _at(max(ends))) if starts and ends else None
 
 
 def _ticks(text: str | None) -> int | None:
     return None if text is None else read_ticks(text)
 
 
-def _own_time(ticks: int) -> str:
-    """Return *ticks* in the form of the mirror's own times: UTC, whole seconds, `Z`."""
+def _at(ticks: int) -> str:
+    """Return *ticks*, a time of the service, in the form of the mirror's own times: UTC, whole seconds, `Z`."""
     return write_ticks(ticks - ticks % SECOND, "Z").replace(".0000000", "")

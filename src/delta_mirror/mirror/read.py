@@ -26,7 +26,10 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What the mirror knows of a stream: one row of `_streams`. Times are texts; `place`, `habits` and `debt` are as remembered."""
+    """What the mirror knows of a stream: one row of `_streams`.
+
+    Times are texts; `place`, `habits` and `debt` are as remembered.
+    """
 
     stream: Stream
     state: str = "new"

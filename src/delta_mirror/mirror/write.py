@@ -156,7 +156,7 @@ class Mirror:
             return next(iter(read_streams(self._connection, stream)), StreamState(stream))
 
     def count_known(self, stream: Stream, after: int, upto: int) -> int:
-        """Return how many ids of *stream* have last changed, as far as the mirror knows, after *after* and not after *upto* (ticks).
+        """Return how many ids of *stream* have, as far as the mirror knows, last changed after *after* and up to *upto* (ticks).
 
         Living and deleted ones, and those of which something newer is in quarantine; each once.
         """

@@ -1,0 +1,99 @@
+"""What several commands share: the configuration, the options that select streams, durations and dates, being told to stop."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from delta_mirror.cli.messages import tell, warn
+from delta_mirror.config import ENTITIES, Config, find_config, load_config
+from delta_mirror.core.values import offset_of, read_ticks
+
+if TYPE_CHECKING:
+    from delta_mirror.jobs.selection import Selection
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+EXIT_UNFINISHED = 3
+EXIT_CHECK_FAILED = 5
+
+
+def open_config(given: str | None) -> Config:
+    """Return the configuration that *given* names, or that is found where one may lie; warn of what should not be so."""
+    config = load_config(find_config(given, os.environ, Path.cwd(), Path.home()))
+    for warning in config.warnings:
+        warn(warning)
+    return config
+
+
+def selecting_streams(command: Command) -> Command:
+    """Add the options that select streams."""
+    for option in (
+        click.option("--entity", "entities", multiple=True, type=click.Choice(ENTITIES), help="Only this entity (repeatable)."),
+        click.option("--location", "locations", multiple=True, type=int, metavar="ID", help="Only this location (repeatable)."),
+        click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Only this tenant (repeatable)."),
+    ):
+        command = option(command)
+    return command
+
+
+def as_selection(tenants: tuple[int, ...], locations: tuple[int, ...], entities: tuple[str, ...]) -> "Selection":
+    """Return what the options of `selecting_streams` select."""
+    from delta_mirror.jobs.selection import Selection
+
+    return Selection(tenants, locations, entities)
+
+
+class MomentType(click.ParamType[int]):
+    """A date-time with a zone, as ticks."""
+
+    name = "datetime"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the ticks of *value*."""
+        text = str(value)
+        ticks = read_ticks(text)
+        if ticks is None:
+            self.fail(f"{text!r} is no date-time; write it like 2026-05-04T12:00:00Z or 2026-05-04T08:00:00-04:00", param, ctx)
+        if not offset_of(text):
+            self.fail(f"{text!r} says no zone; add Z for UTC, or an offset such as -04:00", param, ctx)
+        return ticks
+
+
+def print_json(value: object) -> None:
+    """Write *value* as one line of JSON to standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+class Stopped:
+    """Whether the process was told to stop, and with which exit code it then ends."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.exit_code = 0
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.exit_code = 128 + number
+        self.event.set()
+
+
+@contextmanager
+def told_to_stop() -> Iterator[Stopped]:
+    """Catch Ctrl-C and SIGTERM while the body runs: the body looks at the event and ends in good order."""
+    stopped = Stopped()
+    before = {number: signal.signal(number, stopped._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stopped.exit_code:
+        tell("stopped; what was committed stays, and the next run goes on from there")

@@ -1,0 +1,167 @@
+"""`sync deltas`."""
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from delta_mirror.cli.common import (
+    EXIT_UNFINISHED,
+    MomentType,
+    as_selection,
+    open_config,
+    print_json,
+    selecting_streams,
+    told_to_stop,
+)
+from delta_mirror.cli.messages import complain, tell, warn
+
+if TYPE_CHECKING:
+    from delta_mirror.cli.main import Globals
+    from delta_mirror.jobs.deltas import RunReport
+    from delta_mirror.jobs.drain import Report
+
+BETWEEN_LINES = 5.0  # seconds between two lines on how far a long drain has come
+
+
+@click.command("deltas", epilog="Every 15 minutes from cron: */15 * * * * /path/to/bin/sync --quiet --config PATH deltas")
+@selecting_streams
+@click.option(
+    "--since", type=MomentType(), metavar="DATETIME", help="Read from here (with a zone); the watermark never goes back."
+)
+@click.option("--dry-run", is_flag=True, help="Ask and decide, and write nothing but the count of calls.")
+@click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
+@click.pass_obj
+def command(
+    said: "Globals",
+    *,
+    tenants: tuple[int, ...],
+    locations: tuple[int, ...],
+    entities: tuple[str, ...],
+    since: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Bring every configured stream up to date: read what has changed, replace whole records, carry out deletions."""
+    from delta_mirror.jobs.deltas import run_deltas
+
+    config = open_config(said.config)
+    with told_to_stop() as stopped:
+        report = run_deltas(
+            config,
+            selection=as_selection(tenants, locations, entities),
+            since=since,
+            dry_run=dry_run,
+            stop=stopped.event,
+            watch=_Progress(),
+        )
+    if as_json:
+        print_json(_as_json(report))
+    elif not said.quiet:
+        _print(report, dry_run=dry_run)
+    _complain(report)
+    return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
+
+
+class _Progress:
+    """Says now and then how far a long drain has come."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._said_at = time.monotonic()
+
+    def __call__(self, report: "Report") -> None:
+        with self._turn:
+            if time.monotonic() - self._said_at < BETWEEN_LINES:
+                return
+            self._said_at = time.monotonic()
+        tell(f"{_named(report)}: {report.pages} pages so far, {_changes(report)}")
+
+
+def _print(report: "RunReport", *, dry_run: bool) -> None:
+    for each in report.streams:
+        click.echo(f"{_named(each):<42} {each.state:<10} {each.pages:>5} pages  {_changes(each)}")
+    counts = report.counts
+    head = "dry run, nothing written: " if dry_run else f"run {report.id}: "
+    seconds = report.ended_at - report.started_at
+    click.echo(
+        f"{head}{len(report.streams)} streams, {report.calls} calls, {report.pages} pages, {counts.inserted} inserted, "
+        f"{counts.replaced} replaced, {counts.deleted} deleted, {counts.revived} revived, {counts.unchanged} unchanged, "
+        f"{counts.superseded} superseded, {counts.quarantined} quarantined, {seconds:.1f} s"
+    )
+
+
+def _complain(report: "RunReport") -> None:
+    for each in report.streams:
+        for message in each.said:
+            tell(f"{_named(each)}: {message}")
+        if each.late:
+            tell(f"{_named(each)}: {each.late} changes had become visible later than [dds] overlap allows for; they are in now")
+        if each.error:
+            complain(str(each.error))
+        if each.gap:
+            complain(
+                f"{_named(each)}: gap: the feed can no longer tell what changed from {each.gap[0]} to {each.gap[1]}; "
+                "run `sync full-starter` with a newer Starter Export to close it"
+            )
+        if each.counts.quarantined:
+            complain(
+                f"{_named(each)}: {each.counts.quarantined} records could not be applied and are in quarantine (`_quarantine`)"
+            )
+    for trouble in report.trouble:
+        complain(trouble)
+    if report.outcome == "stopped":
+        warn(f"run {report.id} was stopped")
+
+
+def _named(report: "Report") -> str:
+    stream = report.stream
+    return f"tenant {stream.tenant_id}, location {stream.location_id}, {stream.entity}"
+
+
+def _changes(report: "Report") -> str:
+    counts = report.counts
+    told = [
+        f"{number} {what}"
+        for number, what in (
+            (counts.inserted, "inserted"),
+            (counts.replaced, "replaced"),
+            (counts.deleted, "deleted"),
+            (counts.revived, "revived"),
+            (counts.superseded, "superseded"),
+            (counts.quarantined, "quarantined"),
+        )
+        if number
+    ]
+    return ", ".join(told) or "nothing new"
+
+
+def _as_json(report: "RunReport") -> dict[str, object]:
+    """Return the run's row of `_runs`, with its streams."""
+    from delta_mirror.mirror.file import own_time
+
+    return {
+        "id": report.id,
+        "command": "deltas",
+        "started_at": own_time(report.started_at),
+        "ended_at": own_time(report.ended_at),
+        "outcome": report.outcome,
+        "calls": report.calls,
+        "pages": report.pages,
+        **report.counts.as_dict(),
+        "streams": [
+            {
+                **each.stream._asdict(),
+                "state": each.state,
+                "pages": each.pages,
+                **each.counts.as_dict(),
+                "late": each.late,
+                "gap_from": each.gap[0] if each.gap else None,
+                "gap_to": each.gap[1] if each.gap else None,
+                "error": str(each.error) if each.error else None,
+            }
+            for each in report.streams
+        ],
+        "trouble": report.trouble,
+    }
