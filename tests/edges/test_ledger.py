@@ -106,6 +106,15 @@ def test_full_minute_is_waited_for_and_slides(ledger: Callable[..., Ledger], clo
     assert clock.slept == [40, 10, 10, 40]
 
 
+def test_limit_that_was_lowered_holds_from_the_next_call_on(ledger: Callable[..., Ledger], clock: Clock) -> None:
+    books = ledger(minute=5)
+    for offset in range(5):
+        clock.time = MIDNIGHT + offset
+        books.admit(CLIENTS)
+    ledger(minute=2).admit(CLIENTS)
+    assert clock.slept == [59]
+
+
 def test_in_no_minute_more_is_admitted_than_allowed(ledger: Callable[..., Ledger], clock: Clock) -> None:
     books = ledger(minute=7)
     times = []
@@ -151,6 +160,9 @@ def test_clock_that_was_set_back_blocks_nothing(ledger: Callable[..., Ledger], c
     books.admit(CLIENTS)
     books.admit(CLIENTS)
     assert clock.slept == []
+    books.limited(CLIENTS, clock.time + HOUR)
+    with pytest.raises(LimitedError):
+        books.admit(CLIENTS)
 
 
 def test_spent_day_is_refused_until_the_next_utc_day(ledger: Callable[..., Ledger], path: Path, clock: Clock) -> None:

@@ -124,6 +124,7 @@ def test_lock_file_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 def test_something_else_in_the_lock_file_is_not_shown(path: Path) -> None:
     beside = path.parent / "mirror.db.lock"
     with another_run(path):
-        beside.write_bytes(b"\xff no number")
-        with pytest.raises(BusyError, match="another run holds"), hold(path):
-            pass
+        for content in (b"\xff", b"no number", b""):
+            beside.write_bytes(content)
+            with pytest.raises(BusyError, match="another run holds"), hold(path):
+                pass

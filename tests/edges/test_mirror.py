@@ -209,6 +209,8 @@ def test_view_shows_the_living_before_the_deleted(marking: Mirror, path: Path) -
     apply(marking, client(at=10, FirstName="here"))
     apply(marking, client(at=11, FirstName="there"), stream=ELSEWHERE)
     apply(marking, client(at=12, FirstName="there", deleted=True), stream=ELSEWHERE)
+    with Reader.open(path) as reader:
+        assert (reader.count_records(CLIENTS), reader.count_records(ELSEWHERE)) == (1, 0)
     assert table(path, "_once_Client", "_location_id, FirstName") == [(9, "here")]
 
 
@@ -383,8 +385,9 @@ def test_table_that_somebody_else_made_in_the_file_is_left_alone(mirror: Mirror,
         connection.executescript("create table Pet (name); create view Broken as select * from nowhere; create table Mine (x)")
     mirror.close()
     with Mirror.open(path, feed_tables=FEED_TABLES) as again:
-        counts, _ = apply(again, with_children(client("b"), {"pet": [{"name": "Rex"}]}), client("c"))
-    assert counts == Counts(inserted=1, quarantined=1)
+        taken = [with_children(client(name), {name: [{"name": "Rex"}]}) for name in ("pet", "broken")]
+        counts, _ = apply(again, *taken, client("c"))
+    assert counts == Counts(inserted=1, quarantined=2)
     assert table(path, "Pet", "name, name") == []
 
 
@@ -493,6 +496,13 @@ def test_transactions_of_several_threads_take_turns(mirror: Mirror, path: Path) 
     assert one(path, "select count(*) from ClientPhone") == 40
 
 
+def test_nobody_can_write_between_what_is_read_and_what_is_written(mirror: Mirror, path: Path) -> None:
+    with mirror.transaction() as tx, closing(sqlite3.connect(path, timeout=0)) as foreign:
+        assert tx.current(CLIENTS, ["a"]) == {}
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            foreign.execute("insert into _meta values ('theirs', '1')")
+
+
 def test_transaction_inside_a_transaction_is_refused(mirror: Mirror) -> None:
     with mirror.transaction() as tx:
         with pytest.raises(RuntimeError), mirror.transaction():
@@ -537,8 +547,8 @@ def test_thing_leaves_quarantine_when_its_id_is_applied(mirror: Mirror, path: Pa
 
 
 def test_thing_that_is_listed_beside_what_is_held_does_not_come_back_as_new(mirror: Mirror) -> None:
-    page: list[Entry] = [client("a", at=4), Broken("a", Instant(5, "5"), "1", "x"), Broken("a", None, "2", "x")]
-    assert apply(mirror, *page)[0].quarantined == 2
+    page: list[Entry] = [client("a", at=4), *(Broken("a", at, str(at), "x") for at in (Instant(4, "4"), Instant(5, "5"), None))]
+    assert apply(mirror, *page)[0].quarantined == 3
     assert apply(mirror, *page)[0].quarantined == 0
 
 
@@ -607,14 +617,16 @@ def test_known_are_all_ids_that_changed_after_a_date_each_once(path: Path, delet
 
 def test_run_has_its_row(mirror: Mirror, path: Path, clock: Clock) -> None:
     run_id = mirror.begin_run("deltas")
-    counts, _ = apply(mirror, client(), run_id=run_id)
+    counts, _ = apply(mirror, client(), client(), client(at=9), Broken(None, None, "1", "x"), run_id=run_id)
+    taken = "inserted, unchanged, superseded, quarantined"
+    assert select(path, f"select outcome, {taken} from _runs") == [(None, 1, 1, 1, 1)]
     clock.time += 3600
     mirror.end_run(run_id, "done", counts, calls=5, pages=2)
     with Reader.open(path) as reader:
         run = reader.last_run()
     assert run is not None
     assert (run.command, run.started_at, run.ended_at, run.outcome) == ("deltas", AT_NOON, LATER, "done")
-    assert (run.calls, run.pages, run.counts) == (5, 2, Counts(inserted=1))
+    assert (run.calls, run.pages, run.counts) == (5, 2, Counts(inserted=1, unchanged=1, superseded=1, quarantined=1))
 
 
 def test_answer_about_the_tenants_is_kept_for_its_day(mirror: Mirror) -> None:

@@ -1,45 +1,71 @@
-"""A change feed in memory whose every open question is a dial, and a mirror that is a dictionary.
+"""A change feed in memory whose every open question is a dial.
 
-It shares no code with the product: times are parsed and written here in its own way, and what a page holds is computed from the
+It shares no code with the product: times are read and written here in its own way, and what a page holds is computed from the
 world alone. It knows nothing of how the product pages.
 """
 
 import random
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+from zlib import crc32
 
 TICKS = 10_000_000  # a second
-EPOCH = datetime(1, 1, 1, tzinfo=timezone.utc)
+MINUTES = 60 * TICKS
+HOURS = 60 * MINUTES
+DAYS = 24 * HOURS
+YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
+NOON = (datetime(2026, 5, 4, 12, tzinfo=UTC) - YEAR_ONE) // timedelta(seconds=1) * TICKS  # where most worlds begin
+
+Order = Literal[
+    "ascending",
+    "ties shuffled",
+    "descending",
+    "by id",
+    "shuffled once",
+    "shuffled",
+    "ascending but for one",
+]
 
 
 @dataclass(frozen=True)
 class Dials:
-    """One service. Each field answers one question that the vendor's documents leave open."""
+    """One service. Each field answers one question that the vendor's documents leave open.
 
-    page_size: int = 200
+    `clamp` is the largest page that it grants; `short_pages` says which page numbers it may cut short, although more follow.
+    `precision` is how exactly StartDate is read, in ticks, and `rounding` which way. `lag` is how far behind now the feed ends.
+    `shows_old_version` says that a record whose change is not visible yet is listed as it was before; else it is not listed.
+    `dated` says which records bear their change date.
+    """
+
     clamp: int = 200
     inclusive: bool = True
     precision: int = 1
-    rounds_to_nearest: bool = False
+    rounding: Literal["down", "nearest", "up"] = "down"
     ignores_offset: bool = False
     offset_minutes: int = 0
-    order: str = "ascending"
-    page_base: int = 0
-    short_pages: bool = False
+    writes_z: bool = False
+    order: Order = "ascending"
+    page_base: Literal[0, 1] = 0
+    short_pages: Literal["none", "odd", "even"] = "none"
     per_change: bool = False
     lag: int = 0
-    late_shows_old_version: bool = False
+    shows_old_version: bool = False
     names_last_change: bool = True
-    sends_dates: bool = True
+    dated: Literal["all", "some", "none"] = "all"
+
+    def bears_date(self, id: str) -> bool:  # noqa: A002 - the service's own word
+        """Return whether the record *id* bears its change date."""
+        return self.dated == "all" or (self.dated == "some" and crc32(id.encode()) % 4 > 0)
 
 
-@dataclass
-class Version:
-    """One state of a record: its change date, its content, and when it becomes visible."""
+class Version(NamedTuple):
+    """One state of a record. `content` is a number of its own for each state of any record, and rises with time."""
 
     id: str
     ticks: int
     content: int
+    deleted: bool
     visible_at: int
 
 
@@ -47,88 +73,97 @@ class Version:
 class Feed:
     """The service: records, a clock, and `answer`."""
 
-    dials: Dials
-    now: int
-    rng: random.Random
+    dials: Dials = Dials()
+    now: int = NOON
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
     versions: dict[str, list[Version]] = field(default_factory=dict)
     contents: int = 0
+    calls: int = 0
+    written: dict[int, str] = field(default_factory=dict)
 
-    def change(self, id: str, *, ticks: int | None = None, late: int = 0) -> None:
+    def change(self, id: str, *, ticks: int | None = None, late: int = 0, deleted: bool = False) -> None:  # noqa: A002
         """Give the record *id* a new state, dated now unless told otherwise, visible *late* ticks after now."""
         self.contents += 1
         dated = self.now if ticks is None else ticks
-        self.versions.setdefault(id, []).append(Version(id, dated, self.contents, self.now + late))
+        self.versions.setdefault(id, []).append(Version(id, dated, self.contents, deleted, self.now + late))
 
-    def truth(self) -> dict[str, tuple[int, int]]:
-        """Return what every record is now: id -> (change date, content)."""
-        return {id: (versions[-1].ticks, versions[-1].content) for id, versions in self.versions.items()}
+    def truth(self) -> dict[str, Version]:
+        """Return what every record is now."""
+        return {id: versions[-1] for id, versions in self.versions.items()}
 
     def start_of(self, text: str) -> int:
         """Return StartDate as this service reads it."""
-        wall, sign, offset = text[:27], text[27], text[28:]
+        wall, offset = text[:27], text[27:].replace("Z", "+00:00")
         seconds, fraction = wall.split(".")
-        moment = datetime.fromisoformat(seconds).replace(tzinfo=timezone.utc)
-        ticks = int((moment - EPOCH).total_seconds()) * TICKS + int(fraction)
-        hours, minutes = offset.split(":")
-        written = (int(hours) * 60 + int(minutes)) * (1 if sign == "+" else -1)
-        ticks -= (self.dials.offset_minutes if self.dials.ignores_offset else written) * 60 * TICKS
+        ticks = (datetime.fromisoformat(seconds + "+00:00") - YEAR_ONE) // timedelta(seconds=1) * TICKS + int(fraction)
+        hours, minutes = offset[1:].split(":")
+        written = (int(hours) * 60 + int(minutes)) * (-1 if offset[0] == "-" else 1)
+        ticks -= (self.dials.offset_minutes if self.dials.ignores_offset else written) * MINUTES
         step = self.dials.precision
-        return (ticks + (step // 2 if self.dials.rounds_to_nearest else 0)) // step * step
+        return (ticks + {"down": 0, "nearest": step // 2, "up": step - 1}[self.dials.rounding]) // step * step
 
     def write(self, ticks: int) -> str:
         """Return *ticks* as this service writes them."""
-        wall = EPOCH + timedelta(seconds=ticks // TICKS, minutes=self.dials.offset_minutes)
-        sign = "-" if self.dials.offset_minutes < 0 else "+"
-        ahead = abs(self.dials.offset_minutes)
-        return f"{wall:%Y-%m-%dT%H:%M:%S}.{ticks % TICKS:07}{sign}{ahead // 60:02}:{ahead % 60:02}"
+        if ticks not in self.written:
+            wall = YEAR_ONE + timedelta(seconds=ticks // TICKS, minutes=self.dials.offset_minutes)
+            ahead = abs(self.dials.offset_minutes)
+            offset = f"{'-' if self.dials.offset_minutes < 0 else '+'}{ahead // 60:02}:{ahead % 60:02}"
+            if self.dials.writes_z and ahead == 0:
+                offset = "Z"
+            self.written[ticks] = f"{wall:%Y-%m-%dT%H:%M:%S}.{ticks % TICKS:07}{offset}"
+        return self.written[ticks]
+
+    def is_visible(self, version: Version) -> bool:
+        """Return whether *version* has come to the feed. A future date is shown at once, a recent one after the lag."""
+        return version.visible_at <= self.now and not self.now - self.dials.lag < version.ticks <= self.now
 
     def visible(self) -> list[Version]:
         """Return all entries that the feed can show at this moment."""
+        if self.dials.per_change:
+            return [version for versions in self.versions.values() for version in versions if self.is_visible(version)]
         shown = []
         for versions in self.versions.values():
-            there = [v for v in versions if v.visible_at <= self.now]
-            if not self.dials.per_change:
-                there = (there if self.dials.late_shows_old_version else versions)[-1:]
-            # A future date is shown although it lies ahead; a recent one only when the lag has passed.
-            shown += [v for v in there if v.visible_at <= self.now and not self.now - self.dials.lag < v.ticks <= self.now]
+            for version in reversed(versions):
+                if self.is_visible(version):
+                    shown.append(version)
+                    break
+                if not self.dials.shows_old_version:
+                    break
         return shown
 
     def listing(self, text: str) -> list[Version]:
         """Return the whole list behind one StartDate, in the order in which pages cut it up."""
-        start = self.start_of(text)
-        found = [v for v in self.visible() if v.ticks > start or (self.dials.inclusive and v.ticks == start)]
+        start = self.start_of(text) - self.dials.inclusive
+        found = [version for version in self.visible() if version.ticks > start]
         order = self.dials.order
-        if order == "ascending":
-            found.sort(key=lambda v: (v.ticks, v.id, v.content))
+        if order in ("ascending", "descending"):
+            found.sort(key=lambda v: (v.ticks, v.id, v.content), reverse=order == "descending")
         elif order == "ties shuffled":
-            self.rng.shuffle(found)
-            found.sort(key=lambda v: v.ticks)
-        elif order == "descending":
-            found.sort(key=lambda v: (v.ticks, v.id, v.content), reverse=True)
+            found.sort(key=lambda v: (v.ticks, self.rng.random()))
         elif order == "by id":
             found.sort(key=lambda v: (v.id, v.ticks, v.content))
         elif order == "shuffled once":
-            found.sort(key=lambda v: (hash((v.id, 7)), v.ticks, v.content))
+            found.sort(key=lambda v: (crc32(v.id.encode()), v.ticks, v.content))
         elif order == "shuffled":
-            self.rng.shuffle(found)
-        elif order == "ascending but for one":
+            found.sort(key=lambda v: self.rng.random())
+        else:
             odd = min(self.versions, default="")
             last = max((v.ticks for v in found), default=0)
             found.sort(key=lambda v: (last if v.id == odd else v.ticks, v.id, v.content))
-        else:
-            raise AssertionError(order)
         return found
 
     def answer(self, start: str, number: int, size: int) -> list[Version]:
         """Return the entries of one page."""
+        self.calls += 1
         size = min(size, self.dials.clamp)
-        index = max(number - self.dials.page_base, 0)
+        page = max(number - self.dials.page_base, 0)
         found = self.listing(start)
-        if not self.dials.short_pages:
-            return found[index * size : index * size + size]
-        at = 0
-        for page in range(index + 1):
-            length = max(1, size - (page * 7 + size) % max(size, 1) // 2) if page % 2 else size
-            cut = found[at : at + length]
-            at += length
-        return cut
+        if self.dials.short_pages == "none":
+            return found[page * size : page * size + size]
+        first = sum(self._length(each, size) for each in range(page))
+        return found[first : first + self._length(page, size)]
+
+    def _length(self, page: int, size: int) -> int:
+        """Return how many entries the page of this number has, where the list does not end before."""
+        is_short = page % 2 == (self.dials.short_pages == "odd")
+        return size - (page * 7 + 3) % size // 2 if is_short else size

@@ -56,6 +56,7 @@ def command(
             stop=stopped.event,
             watch=_Progress(),
         )
+    _tell_news(report)
     if as_json:
         print_json(_as_json(report))
     elif not said.quiet:
@@ -92,12 +93,16 @@ def _print(report: "RunReport", *, dry_run: bool) -> None:
     )
 
 
-def _complain(report: "RunReport") -> None:
+def _tell_news(report: "RunReport") -> None:
     for each in report.streams:
         for message in each.said:
             tell(f"{_named(each)}: {message}")
         if each.late:
             tell(f"{_named(each)}: {each.late} changes had become visible later than [dds] overlap allows for; they are in now")
+
+
+def _complain(report: "RunReport") -> None:
+    for each in report.streams:
         if each.error:
             complain(str(each.error))
         if each.gap:

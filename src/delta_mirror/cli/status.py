@@ -37,14 +37,14 @@ def _print(status: "Status") -> None:
             f"{each.records} records, lag {_span(each.lag_seconds)}, watermark {known.watermark or 'none'}, "
             f"last success {known.last_success_at or 'never'}"
         )
-        if known.baseline is None and known.state != "new":
-            click.echo("  no baseline: holds only what has changed since the first drain; `sync full-starter` loads the rest")
         if known.gap_from:
             click.echo(f"  gap from {known.gap_from} to {known.gap_to}: run `sync full-starter` with a newer Starter Export")
         if known.late or known.superseded:
             click.echo(f"  {known.late} changes came late, {known.superseded} entries were superseded")
         if known.last_error:
             click.echo(f"  last error: {known.last_error}")
+    if any(each.known.baseline is None and each.known.state != "new" for each in status.streams):
+        click.echo("streams without a baseline hold only what has changed since their first drain")
     click.echo(f"quarantine: {status.quarantine}")
 
 

@@ -362,7 +362,7 @@ class Walk:
         self._last = end.ticks
         self._learn_offset(end)
         self._ties = 0
-        self._reach(page, min(end.ticks, page.clock))
+        self._reach(page, min(end.ticks, page.clock + SECOND))  # the clock tells whole seconds, and has gone on since
 
     def _list(self, page: Page, upto: int) -> None:
         """Count the entries that this drain has not met before, for the list to be counted against."""

@@ -16,7 +16,7 @@ from typing import Self
 
 import orjson
 
-from delta_mirror.core.model import Op, Stream
+from delta_mirror.core.model import Op, Stream, Value
 from delta_mirror.core.plan import Counts, Fields
 from delta_mirror.mirror.file import open_for_reading, translated
 from delta_mirror.mirror.schema import quote
@@ -170,6 +170,12 @@ class Reader:
             return None
         id_, command, started_at, ended_at, outcome, calls, pages, *counts = found
         return Run(id_, command, started_at, ended_at, outcome, calls, pages, Counts(*counts))
+
+    def ask(self, sql: str) -> tuple[list[str], list[tuple[Value | None, ...]]]:
+        """Return the column names and the rows of one query, as anybody's SQLite tool would."""
+        with self._translated():
+            found = self._connection.execute(sql)
+            return [column[0] for column in found.description], found.fetchall()
 
     def quarantine_count(self) -> int:
         """Return how many things are in quarantine."""

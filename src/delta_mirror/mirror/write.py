@@ -19,16 +19,25 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypedDict, Unpack
+from typing import Literal, Self, TypedDict, Unpack, cast
 
 import orjson
 
-from delta_mirror.core.model import Child, Entry, Instant, Record, Row, Stream
+from delta_mirror.core.model import Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import PATIENCE, open_for_writing, own_time, translated
 from delta_mirror.mirror.read import Json, StreamState, has_table, read_streams
-from delta_mirror.mirror.schema import ROOT_COLUMNS, Schema, Table, complete_own_tables, quote, record_as_json, record_from_json
+from delta_mirror.mirror.schema import (
+    CHILD_COLUMNS,
+    ROOT_COLUMNS,
+    Schema,
+    Table,
+    complete_own_tables,
+    quote,
+    record_as_json,
+    record_from_json,
+)
 
 Deletes = Literal["remove", "mark"]
 _Key = tuple[int, int, str]  # tenant, location, id
@@ -283,8 +292,7 @@ class Transaction:
         columns, own = root.columns, len(ROOT_COLUMNS)
         for row in rows:
             id_, deleted, ticks = row[2], row[4] is not None, row[5]
-            values = {column: value for column, value in zip(columns, row[own:], strict=True) if value is not None}
-            record = Record(id_, None, None, deleted, values, children.get(id_, {}))
+            record = Record(id_, None, None, deleted, _filled(columns, row[own:]), children.get(id_, {}))
             tombstone = tombstones[id_][0] if id_ in tombstones else None
             held[id_] = Held(record, tombstone, ticks, deleted)
         return held
@@ -301,10 +309,12 @@ class Transaction:
         keys = orjson.dumps(ids).decode()
         children: dict[str, dict[str, list[Child]]] = {}
         for table in self.schema.children(stream.entity, stream.tenant_id):
-            name, columns = table.name, table.columns
-            for _, _, id_, _, parent, *values in self._select(table, stream, keys, "order by _id, _n"):
-                row: Row = {column: value for column, value in zip(columns, values, strict=True) if value is not None}
-                children.setdefault(id_, {}).setdefault(name, []).append(Child(row, parent))
+            name, columns, own = table.name, table.columns, len(CHILD_COLUMNS)
+            mine: dict[str, list[Child]] = {}
+            for row in self._select(table, stream, keys, "order by _id, _n"):
+                mine.setdefault(row[2], []).append(Child(_filled(columns, row[own:]), row[4]))
+            for id_, rows in mine.items():
+                children.setdefault(id_, {})[name] = rows
         return children
 
     def carry_out(self, stream: Stream, plan: Plan, run_id: int, *, source: str = "deltas") -> Counts:
@@ -493,6 +503,12 @@ class Transaction:
                     (id_, now, now, run_id, source, broken.reason, broken.body, *stream, broken.id, ticks),
                 )
         return new
+
+
+def _filled(columns: Sequence[str], values: Sequence[Value | None]) -> Row:
+    if None in values:
+        return {column: value for column, value in zip(columns, values, strict=True) if value is not None}
+    return dict(zip(columns, cast("Sequence[Value]", values), strict=True))
 
 
 def _overtakes(changed: Instant | None, ticks: int | None, *, is_written: bool) -> bool:

@@ -358,6 +358,15 @@ class World:
             def with_phones(dice: Random, born: Birth) -> Body:
                 return salon.client(dice, born, phones)
 
+            def with_buyer(dice: Random, born: Birth) -> Body:
+                body = salon.sale(dice, born)
+                if self._ids["Client"]:
+                    buyer = dice.choice(self._ids["Client"])
+                    for line in salon.rows(body, "SaleLine_L"):
+                        line["Client_TId"] = buyer
+                return body
+
+            births = {"Client": with_phones, "Sale": with_buyer}
             for entity, number in wanted.items():
                 begin = self.now - over
                 for place in range(number):
@@ -367,7 +376,7 @@ class World:
                         tenant=tenant,
                         locations=places if everywhere else (places[place % len(places)],),
                         date=begin + place * over // number,
-                        birth=with_phones if entity == "Client" else None,
+                        birth=births.get(entity),
                     )
 
     def busy_hour(

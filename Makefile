@@ -1,0 +1,95 @@
+# What can be done here. `make` alone lists it.
+#
+# Everything works from any folder (make -C /path/to/clone demo), and each of `make demo` and `make test` does on a fresh
+# clone all that it needs: it makes a virtual environment in .venv and installs into it from the package registry. Nothing
+# else is fetched, and nothing is written outside the clone but pip's cache.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# Paths in a Makefile cannot hold blanks: the work is done from the clone's folder, and every path is relative to it.
+ifneq ($(CURDIR)/Makefile,$(abspath $(firstword $(MAKEFILE_LIST))))
+$(error call it as: make -C $(dir $(abspath $(firstword $(MAKEFILE_LIST)))) $(MAKECMDGOALS))
+endif
+
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# What a shell may have set for another project must not leak into this one.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTEST_ADDOPTS
+
+# Stamps say what stands in the virtual environment, and for which folder: one that was copied from elsewhere points there.
+STAMP := $(VENV)/product.stamp
+DEV_STAMP := $(VENV)/dev.stamp
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP) $(DEV_STAMP): anew
+endif
+
+##@ Use
+.PHONY: demo
+demo: $(STAMP)  ## the whole thing on a simulated salon, on this machine; no account needed
+	@$(BIN)/sync demo
+
+##@ Develop
+.PHONY: setup
+setup: $(DEV_STAMP)  ## make .venv and install into it, again only after pyproject.toml has changed
+
+.PHONY: test
+test: $(DEV_STAMP)  ## all tests; TESTS="tests/rules -k plan" for some, WORKERS=0 for one process
+	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+.PHONY: docs
+docs: $(DEV_STAMP)  ## only the tests that hold the documentation against the code
+	@$(BIN)/python -m pytest tests/docs
+
+.PHONY: lint
+lint: $(DEV_STAMP)  ## format, ruff, types, import contracts; changes nothing
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy src tests
+	@$(BIN)/lint-imports
+
+.PHONY: wheel
+wheel: $(DEV_STAMP)  ## build the wheel, install it into a clean virtual environment, run it from there
+	@.ci/try-wheel $(BIN)/python
+
+.PHONY: check
+check: lint wheel test  ## all of it, as CI does: lint, wheel, and last the tests, those of the documentation among them
+
+.PHONY: format
+format: $(DEV_STAMP)  ## put the code into its form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean:  ## remove the virtual environment and everything that tools have left
+	@rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n -e 's/^##@ \(.*\)/\n\1/p' -e 's/^\([a-z]*\):.*  ## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+
+# The machinery
+
+.PHONY: anew
+anew:
+
+$(STAMP): pyproject.toml
+	@.ci/make-venv $(VENV)
+	@echo "installing delta-mirror into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@pwd > $@
+
+$(DEV_STAMP): pyproject.toml
+	@.ci/make-venv $(VENV)
+	@echo "installing delta-mirror and its tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@pwd > $(STAMP)
+	@pwd > $@
