@@ -9,11 +9,6 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
-# Paths in a Makefile cannot hold blanks: the work is done from the clone's folder, and every path is relative to it.
-ifneq ($(CURDIR)/Makefile,$(abspath $(firstword $(MAKEFILE_LIST))))
-$(error call it as: make -C $(dir $(abspath $(firstword $(MAKEFILE_LIST)))) $(MAKECMDGOALS))
-endif
-
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
@@ -23,10 +18,10 @@ export PIP_NO_INPUT := 1
 # What a shell may have set for another project must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTEST_ADDOPTS
 
-# Stamps say what stands in the virtual environment, and for which folder: one that was copied from elsewhere points there.
+# Stamps say that it stands, and in which folder: a virtual environment that was copied from elsewhere still points there.
 STAMP := $(VENV)/product.stamp
 DEV_STAMP := $(VENV)/dev.stamp
-ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(STAMP) $(DEV_STAMP): anew
 endif
 
@@ -85,11 +80,11 @@ $(STAMP): pyproject.toml
 	@.ci/make-venv $(VENV)
 	@echo "installing delta-mirror into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable .
-	@pwd > $@
+	@pwd -P > $@
 
 $(DEV_STAMP): pyproject.toml
 	@.ci/make-venv $(VENV)
 	@echo "installing delta-mirror and its tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@pwd > $(STAMP)
-	@pwd > $@
+	@pwd -P > $(STAMP)
+	@pwd -P > $@

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from delta_mirror.cli.messages import tell, warn
-from delta_mirror.config import ENTITIES, Config, find_config, load_config
+from delta_mirror.config import ENTITIES, Config, find_config, load_config, read_duration
 from delta_mirror.core.values import offset_of, read_ticks
 
 if TYPE_CHECKING:
@@ -34,22 +34,19 @@ def open_config(given: str | None) -> Config:
     return config
 
 
-def selecting_streams(command: Command) -> Command:
-    """Add the options that select streams."""
-    for option in (
-        click.option("--entity", "entities", multiple=True, type=click.Choice(ENTITIES), help="Only this entity (repeatable)."),
-        click.option("--location", "locations", multiple=True, type=int, metavar="ID", help="Only this location (repeatable)."),
-        click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Only this tenant (repeatable)."),
-    ):
-        command = option(command)
-    return command
+class DurationType(click.ParamType[int]):
+    """A duration such as 90s, 10m, 2h or 7d, as seconds."""
 
+    name = "duration"
 
-def as_selection(tenants: tuple[int, ...], locations: tuple[int, ...], entities: tuple[str, ...]) -> "Selection":
-    """Return what the options of `selecting_streams` select."""
-    from delta_mirror.jobs.selection import Selection
-
-    return Selection(tenants, locations, entities)
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds of *value*."""
+        if isinstance(value, int):
+            return value
+        try:
+            return read_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class MomentType(click.ParamType[int]):
@@ -66,6 +63,40 @@ class MomentType(click.ParamType[int]):
         if not offset_of(text):
             self.fail(f"{text!r} says no zone; add Z for UTC, or an offset such as -04:00", param, ctx)
         return ticks
+
+
+def selecting_streams(command: Command) -> Command:
+    """Add the options that select streams."""
+    for option in (
+        click.option("--entity", "entities", multiple=True, type=click.Choice(ENTITIES), help="Only this entity (repeatable)."),
+        click.option("--location", "locations", multiple=True, type=int, metavar="ID", help="Only this location (repeatable)."),
+        click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Only this tenant (repeatable)."),
+    ):
+        command = option(command)
+    return command
+
+
+def writing_to_the_mirror(command: Command) -> Command:
+    """Add the options of commands that write."""
+    for option in (
+        click.option("--deadline", type=DurationType(), metavar="DURATION", help="Stop after so long, such as 10m."),
+        click.option(
+            "--if-running",
+            type=click.Choice(["skip", "wait", "fail"]),
+            default="fail",
+            show_default=True,
+            help="What to do where another run holds the mirror.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def as_selection(tenants: tuple[int, ...], locations: tuple[int, ...], entities: tuple[str, ...]) -> "Selection":
+    """Return what the options of `selecting_streams` select."""
+    from delta_mirror.jobs.selection import Selection
+
+    return Selection(tenants, locations, entities)
 
 
 def print_json(value: object) -> None:

@@ -14,8 +14,10 @@ from delta_mirror.cli.common import (
     print_json,
     selecting_streams,
     told_to_stop,
+    writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.errors import BusyError
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -32,6 +34,7 @@ BETWEEN_LINES = 5.0  # seconds between two lines on how far a long drain has com
 )
 @click.option("--dry-run", is_flag=True, help="Ask and decide, and write nothing but the count of calls.")
 @click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
+@writing_to_the_mirror
 @click.pass_obj
 def command(
     said: "Globals",
@@ -42,20 +45,22 @@ def command(
     since: int | None,
     dry_run: bool,
     as_json: bool,
+    if_running: str,
+    deadline: int | None,
 ) -> int:
     """Bring every configured stream up to date: read what has changed, replace whole records, carry out deletions."""
-    from delta_mirror.jobs.deltas import run_deltas
+    from delta_mirror.jobs.deltas import Wishes, run_deltas
 
+    wishes = Wishes(as_selection(tenants, locations, entities), since, dry_run, -1.0 if if_running == "wait" else 0.0, deadline)
     config = open_config(said.config)
     with told_to_stop() as stopped:
-        report = run_deltas(
-            config,
-            selection=as_selection(tenants, locations, entities),
-            since=since,
-            dry_run=dry_run,
-            stop=stopped.event,
-            watch=_Progress(),
-        )
+        try:
+            report = run_deltas(config, wishes, stop=stopped.event, watch=_Progress())
+        except BusyError as error:
+            if if_running != "skip":
+                raise
+            tell(f"skipped: {error}")
+            return stopped.exit_code
     _tell_news(report)
     if as_json:
         print_json(_as_json(report))

@@ -65,49 +65,51 @@ class RunReport:
         return not self.trouble and not self.counts.quarantined and all(not r.error and not r.gap for r in self.streams)
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the operator asks of a run.
+
+    `since` is where to read from, in ticks. `wait` is how many seconds another run is waited for, below 0 without end.
+    `deadline` is how many seconds the run may take.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    since: int | None = None
+    dry_run: bool = False
+    wait: float = 0.0
+    deadline: float | None = None
+
+
 def run_deltas(
     config: Config,
+    wishes: Wishes | None = None,
     *,
-    selection: Selection | None = None,
-    since: int | None = None,
-    dry_run: bool = False,
     stop: threading.Event | None = None,
     watch: Callable[[Report], None] = lambda report: None,
     now: Callable[[], float] = time.time,
 ) -> RunReport:
-    """Bring the selected streams up to date; *since*, in ticks, is where the operator wants to read from.
-
-    *stop*, once set, ends the run: the outcome is then `stopped`.
+    """Bring the selected streams up to date. *stop*, once set, ends the run; *watch* is told of every page.
 
     Raises:
         RefusedError: configuration or mirror cannot be used; nothing was written.
         BusyError: another run holds the mirror.
     """
     dds = config.require_dds()
+    wishes = wishes or Wishes()
     stop = stop or threading.Event()
     report = RunReport(started_at=now())
     with ExitStack() as stack:
-        mirror = stack.enter_context(_open_mirror(config, dds, dry_run=dry_run, now=now))
-        wait = _interruptible(stop)
-        ledger = Ledger(mirror, dds.calls_per_minute, dds.calls_per_day, (), now, wait)
+        mirror = stack.enter_context(_open_mirror(config, dds, wishes, now))
+        sleep = _interruptible(stop)
+        ledger = Ledger(mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep)
         tally = _Tally(ledger)
-        service = _connect(config, dds, tally, _Forgetful(mirror) if dry_run else mirror, wait, now)
+        service = _connect(config, dds, tally, _Forgetful(mirror) if wishes.dry_run else mirror, sleep, now)
         stack.callback(service.close)
-        if not dry_run:
+        if not wishes.dry_run:
             report.id = mirror.begin_run("deltas")
-        try:
-            streams = list_streams(dds, service)
-        except UnfinishedError as error:
-            report.trouble.append(str(error))
-            streams = []
-        else:
-            ledger.share(streams)
-            streams = [stream for stream in streams if selection is None or selection.takes(stream)]
-            if not streams:
-                report.trouble.append(
-                    "no stream is selected; look at [dds] locations and entities, and at the options that select"
-                )
-        reading = Reading(dds.items_per_page, dds.overlap * SECOND, dds.first_window * SECOND, since)
+        stack.enter_context(_deadline(wishes.deadline, stop, report))
+        streams = _choose_streams(dds, service, ledger, wishes.selection, report)
+        reading = Reading(dds.items_per_page, dds.overlap * SECOND, dds.first_window * SECOND, wishes.since)
 
         def drain(stream: Stream) -> Report:
             def go_on(progress: Report) -> None:
@@ -115,19 +117,33 @@ def run_deltas(
                 if stop.is_set():
                     raise StoppedError
 
-            if dry_run:
+            if report.id is None:
                 return Rehearsal(stream, service, mirror, reading, go_on).run()
-            return Drain(stream, service, mirror, reading, report.id or 0, go_on).run()
+            return Drain(stream, service, mirror, reading, report.id, go_on).run()
 
         finished = _drain_all(streams, drain, dds.parallel, stop)
         report.streams = sorted(finished, key=lambda each: each.stream)
         report.calls = tally.calls
-        _heed_refusals(report, ledger, dry_run=dry_run)
+        _heed_refusals(report, ledger, dry_run=wishes.dry_run)
         report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
         report.ended_at = now()
         if report.id is not None:
             mirror.end_run(report.id, report.outcome, report.counts, report.calls, report.pages)
     return report
+
+
+def _choose_streams(dds: DdsSection, service: Dds, ledger: Ledger, selection: Selection, report: RunReport) -> list[Stream]:
+    """Return the selected streams; where there are none, *report* says why."""
+    try:
+        streams = list_streams(dds, service)
+    except UnfinishedError as error:
+        report.trouble.append(str(error))
+        return []
+    ledger.share(streams)
+    chosen = [stream for stream in streams if selection.takes(stream)]
+    if not chosen:
+        report.trouble.append("no stream is selected; look at [dds] locations and entities, and at the options that select")
+    return chosen
 
 
 def list_streams(dds: DdsSection, service: Dds) -> list[Stream]:
@@ -142,14 +158,14 @@ def account_name(dds: DdsSection) -> str:
 
 
 @contextmanager
-def _open_mirror(config: Config, dds: DdsSection, *, dry_run: bool, now: Callable[[], float]) -> Iterator[Mirror]:
+def _open_mirror(config: Config, dds: DdsSection, wishes: Wishes, now: Callable[[], float]) -> Iterator[Mirror]:
     path: Path = config.mirror.path
-    if dry_run and not path.exists():
+    if wishes.dry_run and not path.exists():
         with Mirror.in_memory(deletes=config.mirror.deletes, now=now) as mirror:
             yield mirror
         return
     with (
-        hold(path, mode=config.mirror.mode),
+        hold(path, mode=config.mirror.mode, wait=wishes.wait),
         Mirror.open(
             path,
             mode=config.mirror.mode,
@@ -239,6 +255,26 @@ def _heed_refusals(report: RunReport, ledger: Ledger, *, dry_run: bool) -> None:
             )
             if not dry_run:
                 ledger.limited(refused[0].stream, None)
+
+
+@contextmanager
+def _deadline(seconds: float | None, stop: threading.Event, report: RunReport) -> Iterator[None]:
+    """Stop the run when *seconds* are over."""
+    if seconds is None:
+        yield
+        return
+
+    def expire() -> None:
+        report.trouble.append("the deadline was reached; what was committed stays, and the next run goes on from there")
+        stop.set()
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _interruptible(stop: threading.Event) -> Callable[[float], None]:

@@ -10,6 +10,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -18,7 +19,7 @@ from delta_mirror.core.paging import NO_HABITS, Debt, Habits, Place, Walk
 from delta_mirror.core.plan import Counts, Drained, Plan, decide
 from delta_mirror.core.values import DAY, SECOND, read_ticks, write_ticks
 from delta_mirror.core.window import Window, open_window
-from delta_mirror.errors import PagingError, StreamRefusedError, UnfinishedError
+from delta_mirror.errors import DiskFullError, PagingError, StreamRefusedError, UnfinishedError
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Json, StreamState
 from delta_mirror.mirror.write import Mirror, StreamColumns, Transaction
@@ -208,7 +209,7 @@ class Drain:
         if gap:
             columns["gap_from"], columns["gap_to"] = gap
         self.report.state, self.report.gap, self.report.error = columns["state"], gap, error
-        with self._mirror.transaction() as tx:
+        with suppress(DiskFullError), self._mirror.transaction() as tx:
             tx.note(self._stream, **columns)
 
 
