@@ -226,7 +226,7 @@ class Walk:
     @property
     def entries_return_from(self) -> int | None:
         """Ticks; entries dated earlier will not be met again in this drain. None: any may."""
-        return self._anchor.ticks - HOUR if self._mode == "following" else None
+        return self._anchor.ticks - SECOND if self._mode == "following" else None
 
     @property
     def debt(self) -> Debt | None:

@@ -86,11 +86,13 @@ class Drain:
         self._run_id = run_id
         self._watch = watch
         self.report = Report(stream)
+        self._late_before = self._superseded_before = 0
 
     def run(self) -> Report:
         """Bring the stream up to date and return what happened; a failure is in the report, and in the mirror."""
         known = self._mirror.read_stream(self._stream)
         self.report.state = known.state
+        self._late_before, self._superseded_before = known.late, known.superseded
         try:
             self._service.greet(self._stream)
             was_broken_off = self._drain_once(known)
@@ -164,8 +166,13 @@ class Drain:
         self.report.said += tx.said
 
     def _keep_place(self, tx: Transaction, place: Place | None) -> None:
+        columns = StreamColumns(
+            late=self._late_before + self.report.late, superseded=self._superseded_before + self.report.counts.superseded
+        )
         if self._reading.since is None:
-            tx.remember(self._stream, cast("dict[str, Json] | None", place))
+            tx.remember(self._stream, cast("dict[str, Json] | None", place), **columns)
+        else:
+            tx.note(self._stream, **columns)
 
     def _complete(self, known: StreamState, walk: Walk, window: Window, *, resumes: bool) -> None:
         first_call = walk.first_call
@@ -177,8 +184,6 @@ class Drain:
             last_error=None,
             refused_since=None,
             habits=cast("dict[str, Json]", walk.habits),
-            late=known.late + self.report.late,
-            superseded=known.superseded + self.report.counts.superseded,
         )
         if gap:
             columns["gap_from"], columns["gap_to"] = gap

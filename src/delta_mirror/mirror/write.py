@@ -169,21 +169,25 @@ class Mirror:
 
         Living and deleted ones, and those of which something newer is in quarantine; each once.
         """
+        there = "t.tenant_id = :tenant_id and t.location_id = :location_id and t.entity = :entity"
         of_stream = (
             "tenant_id = :tenant_id and location_id = :location_id and entity = :entity and ticks > :after and ticks <= :upto"
         )
-        ids = [
-            f"select id from _tombstones where {of_stream}",
-            f"select record_id from _quarantine where {of_stream} and record_id is not null",
-        ]
+        buried = f"exists (select 1 from _tombstones t where {there} and t.id = "
+        tombstones = f"select count(*) from _tombstones where {of_stream}"
+        aside = f"select count(distinct record_id) from _quarantine where {of_stream} and not {buried}record_id)"
         with self._turn, translated(self.path):
             if has_table(self._connection, stream.entity):
-                ids.append(
-                    f"select _id from {quote(stream.entity)} "
-                    "where _tenant_id = :tenant_id and _location_id = :location_id and _ticks > :after and _ticks <= :upto"
-                )
+                root = quote(stream.entity)
+                of_root = "_tenant_id = :tenant_id and _location_id = :location_id"
+                aside += f" and not exists (select 1 from {root} where {of_root} and _id = record_id)"
+                # A row that is marked as deleted is counted with its tombstone, where that has not been pruned.
+                rows = f"select count(*) from {root} where {of_root} and _ticks > :after and _ticks <= :upto"
+                rows += f" and (_deleted_at is null or not {buried}_id))"
+            else:
+                rows = "select 0"
             found = self._connection.execute(
-                f"select count(*) from ({' union '.join(ids)})", {**stream._asdict(), "after": after, "upto": upto}
+                f"select ({tombstones}) + ({aside}) + ({rows})", {**stream._asdict(), "after": after, "upto": upto}
             )
             return int(found.fetchone()[0])
 
