@@ -1,7 +1,5 @@
 """`sync deltas`."""
 
-import threading
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -17,14 +15,14 @@ from delta_mirror.cli.common import (
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.cli.progress import Watch
 from delta_mirror.errors import BusyError
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
+    from delta_mirror.core.plan import Counts
     from delta_mirror.jobs.deltas import RunReport
     from delta_mirror.jobs.drain import Report
-
-BETWEEN_LINES = 5.0  # seconds between two lines on how far a long drain has come
 
 
 @click.command("deltas", epilog="Every 15 minutes from cron: */15 * * * * /path/to/bin/sync --quiet --config PATH deltas")
@@ -53,9 +51,10 @@ def command(
 
     wishes = Wishes(as_selection(tenants, locations, entities), since, dry_run, -1.0 if if_running == "wait" else 0.0, deadline)
     config = open_config(said.config)
-    with told_to_stop() as stopped:
+    lines = said.verbose or said.log_format == "json"
+    with told_to_stop() as stopped, Watch(quiet=said.quiet, as_lines=lines) as watch:
         try:
-            report = run_deltas(config, wishes, stop=stopped.event, watch=_Progress())
+            report = run_deltas(config, wishes, stop=stopped.event, watch=watch)
         except BusyError as error:
             if if_running != "skip":
                 raise
@@ -70,32 +69,13 @@ def command(
     return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
 
 
-class _Progress:
-    """Says now and then how far a long drain has come."""
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._said_at = time.monotonic()
-
-    def __call__(self, report: "Report") -> None:
-        with self._turn:
-            if time.monotonic() - self._said_at < BETWEEN_LINES:
-                return
-            self._said_at = time.monotonic()
-        tell(f"{_named(report)}: {report.pages} pages so far, {_changes(report)}")
-
-
 def _print(report: "RunReport", *, dry_run: bool) -> None:
     for each in report.streams:
-        click.echo(f"{_named(each):<42} {each.state:<10} {each.pages:>5} pages  {_changes(each)}")
-    counts = report.counts
-    head = "dry run, nothing written: " if dry_run else f"run {report.id}: "
+        click.echo(f"{_named(each):<42} {each.state:<10} {each.pages:>5} pages  {_told(each.counts)}")
+    head = "dry run, nothing written" if dry_run else f"run {report.id}"
+    streams = f"{len(report.streams)} stream{'' if len(report.streams) == 1 else 's'}"
     seconds = report.ended_at - report.started_at
-    click.echo(
-        f"{head}{len(report.streams)} streams, {report.calls} calls, {report.pages} pages, {counts.inserted} inserted, "
-        f"{counts.replaced} replaced, {counts.deleted} deleted, {counts.revived} revived, {counts.unchanged} unchanged, "
-        f"{counts.superseded} superseded, {counts.quarantined} quarantined, {seconds:.1f} s"
-    )
+    click.echo(f"{head}: {streams}, {report.calls} calls, {report.pages} pages in {seconds:.1f} s: {_told(report.counts)}")
 
 
 def _tell_news(report: "RunReport") -> None:
@@ -130,20 +110,8 @@ def _named(report: "Report") -> str:
     return f"tenant {stream.tenant_id}, location {stream.location_id}, {stream.entity}"
 
 
-def _changes(report: "Report") -> str:
-    counts = report.counts
-    told = [
-        f"{number} {what}"
-        for number, what in (
-            (counts.inserted, "inserted"),
-            (counts.replaced, "replaced"),
-            (counts.deleted, "deleted"),
-            (counts.revived, "revived"),
-            (counts.superseded, "superseded"),
-            (counts.quarantined, "quarantined"),
-        )
-        if number
-    ]
+def _told(counts: "Counts") -> str:
+    told = [f"{number} {what}" for what, number in counts.as_dict().items() if number and what != "unchanged"]
     return ", ".join(told) or "nothing new"
 
 

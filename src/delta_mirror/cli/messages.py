@@ -2,7 +2,8 @@
 
 Invariants:
 
-- `--quiet` lets warnings and errors through and nothing else, so that cron mails only trouble.
+- `--quiet` lets errors through and nothing else, so that cron mails only trouble: a call that was answered at the second
+  attempt is none.
 - The words are the same in both forms.
 """
 
@@ -32,7 +33,7 @@ def set_up_messages(*, verbose: bool, quiet: bool, log_format: str) -> None:
     handler.setFormatter(_AsJson() if log_format == "json" else _AsText())
     LOGGER.handlers[:] = [handler]
     LOGGER.propagate = False
-    LOGGER.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    LOGGER.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
 
 
 def tell(message: str) -> None:

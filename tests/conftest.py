@@ -1,0 +1,37 @@
+"""A skipped test fails the run, unless it is expected here: a test that quietly does not run shows nothing."""
+
+import pytest
+
+# Node id, without parameters, and why it is skipped: {"tests/edges/test_lock.py::test_name": "why"}.
+EXPECTED_SKIPS: dict[str, str] = {}
+
+
+class _Skips:
+    def __init__(self) -> None:
+        self.unexpected: dict[str, None] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._note(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self._note(report.nodeid)
+
+    def _note(self, nodeid: str) -> None:
+        if nodeid.split("[")[0] not in EXPECTED_SKIPS:
+            self.unexpected[nodeid] = None
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.unexpected and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for nodeid in self.unexpected:
+            terminalreporter.write_line(f"skipped, and not in EXPECTED_SKIPS of tests/conftest.py: {nodeid}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch for skips where results come together: with xdist that is the controller, and not its workers."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Skips())
