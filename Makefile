@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTEST_ADDOPTS
 STAMP := $(VENV)/product.stamp
 DEV_STAMP := $(VENV)/dev.stamp
 ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
-$(STAMP) $(DEV_STAMP): anew
+$(STAMP) $(DEV_STAMP): FORCE
 endif
 
 ##@ Use
@@ -73,8 +73,8 @@ help:
 
 # The machinery
 
-.PHONY: anew
-anew:
+.PHONY: FORCE
+FORCE:
 
 $(STAMP): pyproject.toml
 	@.ci/make-venv $(VENV)

@@ -9,11 +9,13 @@ Invariants:
 
 import json
 import os
+import re
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -56,12 +58,12 @@ class Held(Event):
 class Shop:
     """A folder with a configuration, the mirror that it names, and the service that it is filled from."""
 
-    def __init__(self, folder: Path, service: Service, **dds: Setting) -> None:
+    def __init__(self, folder: Path, service: Service) -> None:
         self.folder = folder
         self.service = service
         self.mirror = folder / "mirror.db"
         self.configuration = folder / "config.toml"
-        self.configure(**dds)
+        self.configure()
 
     def configure(
         self,
@@ -125,17 +127,25 @@ class Shop:
         return ended
 
     @contextmanager
-    def held_run(self, held: Held, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Start a run and hand it over once the service holds an answer back; what is left of it goes at the end."""
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a process that is gone at the end of the body, however that ends."""
         process = self.start(*arguments)
         try:
-            assert held.reached.wait(PATIENCE)
             yield process
         finally:
-            held.set()
             if process.returncode is None:
                 process.kill()
                 process.communicate()
+
+    @contextmanager
+    def held_run(self, held: Held, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a run and hand it over once the service holds an answer back."""
+        with self.running(*arguments) as process:
+            try:
+                assert held.reached.wait(PATIENCE)
+                yield process
+            finally:
+                held.set()
 
     def rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         """Return what the mirror answers to *sql*."""
@@ -156,12 +166,24 @@ class Shop:
     def contents(self, *, without: Sequence[str] = ()) -> dict[str, list[tuple[Any, ...]]]:
         """Return everything that the mirror holds, table by table."""
         names = [name for (name,) in self.rows("select name from sqlite_master where type = 'table'") if name not in without]
-        contents = {name: self.rows(f'select * from "{name}" order by 1, 2, 3') for name in names if name != "_meta"}
+        contents = {name: sorted(self.rows(f'select * from "{name}"'), key=repr) for name in names}
         return contents | {"sqlite_master": self.rows("select * from sqlite_master order by name")}
 
     def pages_since(self, before: int) -> int:
         """Return how many calls for pages have come behind the first *before*."""
         return len(self.service.pages()) - before
+
+
+def wait_until_it_listens(process: subprocess.Popen[str]) -> None:
+    """Return when *process* has taken SIGTERM into its own hands, which it does before it waits for anything."""
+    ears = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
+    while True:
+        found = ears.search(Path(f"/proc/{process.pid}/status").read_text(encoding="ascii"))
+        if found and int(found[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+            raise AssertionError("it ended before it listened")
 
 
 def rows_of(path: Path, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
@@ -200,7 +222,9 @@ def assert_sound(shop: Shop) -> None:
             newest = list(shop.service.world.history(Stream(tenant, location, entity)).newest.values())
         for change in newest:
             if change.date <= watermark:
-                assert change.date in (held.get(change.id), dead.get(change.id)), f"{entity} {change.id} lies behind the watermark"
+                assert change.date in (held.get(change.id), dead.get(change.id)), (
+                    f"{entity} {change.id} lies behind the watermark"
+                )
 
 
 def assert_log_tells_one_story(shop: Shop) -> None:

@@ -1,29 +1,33 @@
 """`sync changes` on a real mirror."""
 
 import json
+import subprocess
+from collections.abc import Iterator
 
 import pytest
-from installed import Shop
+from installed import PATIENCE, Shop
 
-from delta_mirror.simulator import DAY, MINUTE
-from delta_mirror.simulator.world import World
+from delta_mirror.simulator import DAY, MINUTE, Service, World
 
 
-@pytest.fixture
-def told(shop: Shop, world: World) -> Shop:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A mirror with three runs: clients come, one of them changes and a sale is made, the client is deleted."""
+    world = World(seed=7)
     world.create("Client", FirstName="Ada", EmailAddress="ada@example.com", MiddleName=None, ClientPhone_T=None)
     world.create("Client", FirstName="Bo")
-    for step in range(3):
-        world.advance(20 * MINUTE)
-        if step == 1:
-            world.edit(ada(shop), EmailAddress="moved@example.com", MiddleName="Q.")
-            world.create("Sale", locations=(10,))
-        if step == 2:
-            world.delete(ada(shop))
-        world.advance(MINUTE)
-        shop.sync("deltas")
-    return shop
+    with Service(world) as service:
+        shop = Shop(tmp_path_factory.mktemp("told"), service)
+        for step in range(3):
+            world.advance(20 * MINUTE)
+            if step == 1:
+                world.edit(ada(shop), EmailAddress="moved@example.com", MiddleName="Q.")
+                world.create("Sale", locations=(10,))
+            if step == 2:
+                world.delete(ada(shop))
+            world.advance(MINUTE)
+            shop.sync("deltas")
+        yield shop
 
 
 def ada(shop: Shop) -> str:
@@ -91,23 +95,22 @@ def test_changes_without_a_mirror_are_refused(shop: Shop) -> None:
 def test_a_closed_pipe_ends_silently(shop: Shop, arguments: list[str]) -> None:
     shop.service.world.populate(clients=2000, phones=0, over=DAY)
     shop.sync("deltas")
-    process = shop.start(*arguments)
-    assert process.stdout is not None
-    assert process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr is not None
-    with process.stderr:
-        assert process.stderr.read() == ""
-    assert process.wait() == 0
+    with shop.running(*arguments) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        assert without_output(process) == (0, "")
 
 
 def test_a_pipe_that_was_closed_before_the_first_line_ends_silently_too(told: Shop) -> None:
     for arguments in (["changes"], ["status", "--json"], ["deltas", "--json"], ["deltas"]):
-        process = told.start(*arguments)
-        assert process.stdout is not None
-        process.stdout.close()
-        process.stdout = None
-        _, err = process.communicate()
-        assert (process.returncode, err) == (0, ""), arguments
+        with told.running("--quiet", *arguments) as process:
+            assert without_output(process) == (0, ""), arguments
 
 
+def without_output(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return exit code and errors of *process*, whose standard output nobody reads any more."""
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, err

@@ -11,10 +11,10 @@ from random import Random
 
 import pytest
 from installed import Shop, assert_log_tells_one_story, assert_sound
-from oracle import assert_exact
 
 from delta_mirror.simulator import DAY, HOUR, LAG, MINUTE, SECOND, Dials, Service, World
 from delta_mirror.simulator.service import Call
+from oracle import assert_exact
 
 SIZE = 12  # rows a page, so that a stream has several
 
@@ -22,7 +22,9 @@ WORLDS = {
     "every change listed, from StartDate on": Dials(per_change=True, start_inclusive=True),
     "unordered, pages from 1": Dials(order="random", page_base=1),
     "by id, pages clamped, pages end in 404": Dials(order="by_id", max_page_size=5, past_end="404"),
-    "newest first, short pages, Pascal case": Dials(order="descending", short_pages=True, envelope="pascal", empty_children="array"),
+    "newest first, short pages, Pascal case": Dials(
+        order="descending", short_pages=True, envelope="pascal", empty_children="array"
+    ),
     "one record out of order, every change listed": Dials(order="ascending_but_one", per_change=True, page_base=1),
     "ties shuffled, StartDate to the second": Dials(order="ascending_ties_random", start_precision="1s"),
     "StartDate to 1/300 s, nearest": Dials(start_precision="1/300s", start_rounding="nearest", start_inclusive=True),
@@ -87,7 +89,8 @@ def test_two_quiet_runs_make_every_stream_exact_whatever_the_service_is_like(tmp
             world.create("Client", locations=(9,), FirstName=f"tied {number}")
     world.advance(HOUR)
     with Service(world, dials) as service:
-        shop = Shop(tmp_path, service, items_per_page=SIZE, parallel=1)
+        shop = Shop(tmp_path, service)
+        shop.configure(items_per_page=SIZE, parallel=1)
         service.before_page = bustle = Bustle(world, seed)
         for pause in (0, 5 * MINUTE):
             bustle.left = 30

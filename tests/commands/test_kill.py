@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from installed import Held, Shop, assert_log_tells_one_story, assert_sound
-from oracle import assert_exact
 
 from delta_mirror.simulator import DAY, MINUTE, Service, World
 from delta_mirror.simulator.faults import slow
+from oracle import assert_exact
 
 KILLS = 40
 SIZE = 6  # rows a page: a drain takes some hundred pages
@@ -24,14 +24,14 @@ def large(tmp_path: Path) -> Iterator[Shop]:
     world = World(seed=40)
     world.populate(clients=220, employees=40, appointments=140, sales=160, over=3 * DAY)
     with Service(world) as service:
-        yield Shop(tmp_path, service, items_per_page=SIZE)
+        shop = Shop(tmp_path, service)
+        shop.configure(items_per_page=SIZE)
+        yield shop
 
 
 def entries_applied(shop: Shop) -> int:
     """Return how many entries of pages the mirror has committed, over all runs."""
-    return int(
-        shop.value("select coalesce(sum(inserted + replaced + deleted + revived + unchanged + superseded), 0) from _runs")
-    )
+    return int(shop.value("select coalesce(sum(inserted + replaced + deleted + revived + unchanged + superseded), 0) from _runs"))
 
 
 def entries_answered(shop: Shop) -> int:

@@ -94,6 +94,9 @@ class Ledger:
             raise BudgetError("the budget of the day is spent")
         self.admitted.append(stream)
 
+    def check(self, stream: Stream) -> None:
+        """Nothing is stopped."""
+
     def limited(self, stream: Stream, until: float | None) -> None:
         self.limits.append((stream, until))
 
@@ -291,7 +294,7 @@ def test_a_page_is_asked_for_with_ids_window_token_and_a_start_date_whose_plus_i
     assert "%2B00" in asked.target
     assert "+" not in asked.target
     assert str(UUID(asked.query["RequestId"])) == asked.query["RequestId"]
-    assert asked.headers["Authorization"] == "Bearer token-2"  # the first one was for apps/tenant
+    assert asked.headers["Authorization"] == "Bearer token-1"  # the location's own, with which apps/tenant was asked, too
     assert asked.headers["Accept"] == "application/json"
     assert asked.headers["Accept-Encoding"] == "gzip"
     [entry] = page.entries
@@ -474,7 +477,7 @@ def test_a_netrc_of_the_user_adds_nothing_to_any_call(server: Server, tmp_path: 
     server.pages(GOOD)
     with client(server.url) as dds:
         dds.fetch(CLIENTS, FIRST)
-    assert [asked.headers.get("Authorization", "") for asked in server.asked] == ["", "Bearer token-1", "", "Bearer token-2"]
+    assert [asked.headers.get("Authorization", "") for asked in server.asked] == ["", "Bearer token-1", "Bearer token-1"]
 
 
 def test_the_proxy_of_the_environment_is_used_and_named_when_it_refuses(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -526,7 +529,7 @@ def test_streams_that_fetch_at_once_share_one_token_a_location_and_one_answer_of
 
     with client(server.url) as dds, ThreadPoolExecutor(len(streams)) as pool:
         assert list(pool.map(fetch, streams)) == [1] * len(streams)
-    assert len(server.on("/oauth2/token")) == 3  # marketplace, location 9, location 10
+    assert len(server.on("/oauth2/token")) == 2  # one of them served for apps/tenant, too
     assert len(server.on("/apps/tenant")) == 1
     tokens = {(asked.query["LocationId"], asked.headers["Authorization"]) for asked in server.on("/changes")}
     assert len(tokens) == 2
@@ -537,7 +540,7 @@ def test_streams_whose_shared_token_ran_out_renew_it_once(server: Server) -> Non
     together = threading.Barrier(len(streams))
 
     def expired(asked: Asked) -> Reply:
-        if asked.headers["Authorization"] == "Bearer token-2":
+        if asked.headers["Authorization"] == "Bearer token-1":
             together.wait()  # so that all of them have been sent with the old token
             return _json({"message": "Token Exception", "referenceId": REFERENCE}, 401)
         return GOOD
@@ -545,7 +548,7 @@ def test_streams_whose_shared_token_ran_out_renew_it_once(server: Server) -> Non
     server.pages(expired)
     with client(server.url) as dds, ThreadPoolExecutor(len(streams)) as pool:
         assert len(list(pool.map(lambda stream: dds.fetch(stream, FIRST), streams))) == len(streams)
-    assert len(server.on("/oauth2/token")) == 3
+    assert len(server.on("/oauth2/token")) == 2
     assert len(server.on("/changes")) == 2 * len(streams)
 
 

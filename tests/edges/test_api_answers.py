@@ -17,7 +17,8 @@ from urllib3.connection import HTTPSConnection
 
 from delta_mirror.core.model import Page, PageRequest, Stream
 from delta_mirror.core.values import EPOCH, SECOND
-from delta_mirror.dds.api import LONGEST_STOP, Account, Dds, Manners
+from delta_mirror.dds.api import Account, Dds, Manners
+from delta_mirror.dds.transport import LONGEST_STOP
 from delta_mirror.errors import (
     BudgetError,
     ConfigError,
@@ -56,6 +57,7 @@ class World:
         self.admitted: list[Stream] = []
         self.limits: list[tuple[Stream, float | None]] = []
         self.budget = 1000
+        self.stopped = False
         self.kept: dict[str, str] = {}
         self.random = 0.0
         self.account = Account(MARKET, "", "a-partner", SECRET)
@@ -74,6 +76,10 @@ class World:
         if len(self.admitted) >= self.budget:
             raise BudgetError("the budget of the day is spent")
         self.admitted.append(stream)
+
+    def check(self, stream: Stream) -> None:
+        if self.stopped:
+            raise LimitedError("the service has told an earlier call to stop")
 
     def limited(self, stream: Stream, until: float | None) -> None:
         self.limits.append((stream, until))
@@ -375,6 +381,14 @@ def test_a_refusal_by_something_in_between_says_so(world: World) -> None:
         world.dds().fetch(CLIENTS, FIRST)
 
 
+@pytest.mark.parametrize("location", ["https://[::1", "/login", "", "\xe4"])
+def test_a_redirect_to_what_is_no_address_is_a_redirect_all_the_same(location: str, world: World) -> None:
+    world.pages((302, GATEWAY, {"Location": location}))
+    with pytest.raises(ProtocolError, match=r"the answer is a redirect, which is not followed \(status 302"):
+        world.dds().fetch(CLIENTS, FIRST)
+    assert len(world.calls()) == 1
+
+
 def test_a_proxy_that_wants_a_password_is_named(world: World) -> None:
     world.pages((407, GATEWAY))
     with pytest.raises(UnreachableError, match=r"proxy asks for credentials.*HTTPS_PROXY"):
@@ -507,6 +521,13 @@ def test_a_second_401_in_one_call_is_a_refusal_of_the_credentials(world: World) 
     for part in ("status 401", REFERENCE, world.request_id()):
         assert part in str(refused.value)
     assert "token-" not in str(refused.value)
+
+
+def test_the_token_is_renewed_once_a_call_and_not_once_an_attempt(world: World) -> None:
+    world.pages((401, REFUSED), (500, REFUSED), (401, REFUSED))
+    with pytest.raises(CredentialsError):
+        world.dds(attempts=6).fetch(CLIENTS, FIRST)
+    assert len(world.calls()) == 3
 
 
 def test_a_token_that_ran_out_is_worth_its_attempt_even_where_one_alone_is_allowed(world: World) -> None:
@@ -778,6 +799,30 @@ def test_the_clock_of_a_gateway_is_not_believed(world: World) -> None:
     with pytest.raises(StreamRefusedError):
         dds.fetch(CLIENTS, LATER)
     assert dds.clock() == EPOCH + int(world.seconds) * SECOND
+
+
+def test_a_greeting_sets_the_clock_and_costs_no_call_of_the_public_api(world: World) -> None:
+    world.account = replace(world.account, public_api_url=CLUSTER)
+    world.tokens((200, '{"access_token": "t"}', {"Date": formatdate(NOW + 30, usegmt=True)}))
+    world.pages((200, EMPTY))
+    dds = world.dds()
+    dds.greet(CLIENTS)
+    assert dds.clock() == EPOCH + int(NOW + 30) * SECOND
+    assert (world.admitted, world.calls()) == ([], [])
+    dds.fetch(CLIENTS, FIRST)
+    assert len(world.calls(f"{MARKET}/oauth2/token")) == 1
+
+
+def test_a_tenant_that_nobody_lists_is_refused_at_the_greeting(world: World) -> None:
+    with pytest.raises(StreamRefusedError, match="does not list tenant 99"):
+        world.dds().greet(CLIENTS._replace(tenant_id=99))
+
+
+def test_a_location_that_is_to_be_left_alone_is_not_even_greeted(world: World) -> None:
+    world.stopped = True
+    with pytest.raises(LimitedError):
+        world.dds().greet(CLIENTS)
+    assert len(world.answers.calls) == 0
 
 
 # Single records and enums

@@ -89,7 +89,7 @@ class Feed:
 
     def truth(self) -> dict[str, Version]:
         """Return what every record is now."""
-        return {id: versions[-1] for id, versions in self.versions.items()}
+        return {key: versions[-1] for key, versions in self.versions.items()}
 
     def start_of(self, text: str) -> int:
         """Return StartDate as this service reads it."""

@@ -4,6 +4,7 @@ It can die before, after and instead of any commit. What outlives a process is k
 """
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from delta_mirror.core.model import Entry, Instant, Page, Record
@@ -11,7 +12,7 @@ from delta_mirror.core.paging import NO_HABITS, Debt, Habits, Place, Walk
 from delta_mirror.core.plan import Drained, Held, decide
 from delta_mirror.core.window import Window, open_window
 from delta_mirror.errors import PagingError
-from rules.feed_model import DAYS, HOURS, MINUTES, TICKS, Feed, Version
+from rules.feed_model import DAYS, MINUTES, TICKS, Feed, Version
 
 FIRST_WINDOW = 7 * DAYS - 10 * MINUTES
 
@@ -155,7 +156,7 @@ class FollowedStream:
         row_version = f"{version.content:016X}"
         return Record(version.id, changed, row_version, version.deleted, {"Content": version.content}, {})
 
-    def _apply(self, entries: list[Entry]) -> None:
+    def _apply(self, entries: Sequence[Entry]) -> None:
         plan = decide(self.held, entries, self.drained)
         for id_, effect in plan.effects.items():
             record = effect.record

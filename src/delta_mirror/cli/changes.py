@@ -1,6 +1,17 @@
-"""`sync changes`."""
+"""`sync changes`.
 
-import json
+Invariants:
+
+- A change is one line, whatever is in it: what would break a line or steer a terminal is written as an escape.
+- Nothing is shortened but on a terminal, and in JSON nothing is left out.
+"""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +20,8 @@ from delta_mirror.cli.common import MomentType, as_selection, open_config, print
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from delta_mirror.cli.main import Globals
     from delta_mirror.mirror.read import Logged
 
@@ -17,9 +30,12 @@ if TYPE_CHECKING:
 @click.argument("entity", required=False, type=click.Choice(ENTITIES))
 @selecting_streams
 @click.option("--since", type=MomentType(), metavar="DATETIME", help="Only what was carried out from then on (with a zone).")
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this record (repeatable).")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this record, in any case (repeatable).")
 @click.option("--run", "run_id", type=int, metavar="N", help="Only what this run did.")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many.")
+@click.option("--after", type=click.IntRange(min=0), metavar="SEQ", help="Only what came after this number of the log.")
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many, the oldest ones.")
+@click.option("--follow", is_flag=True, help="Go on as runs commit, until Ctrl-C.")
+@click.option("-v", "--verbose", is_flag=True, help="Show also EntityVersion and DateUpdated.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
 def command(
@@ -32,39 +48,78 @@ def command(
     since: int | None,
     ids: tuple[str, ...],
     run_id: int | None,
+    after: int | None,
     limit: int | None,
+    follow: bool,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Show what changed: one line a change, field by field, oldest first."""
-    from delta_mirror.jobs.changes import read_changes
+    from delta_mirror.jobs.changes import Wanted, follow_changes, read_changes
 
     selection = as_selection(tenants, locations, (*entities, entity) if entity else entities)
-    for change in read_changes(open_config(said.config), selection, ids=ids, run_id=run_id, since=since, limit=limit):
-        if as_json:
-            print_json(_as_json(change))
-        else:
-            click.echo(as_line(change))
+    wanted = Wanted(selection, ids, run_id, since, after)
+    show = print_json_of if as_json else _text_printer(verbose=verbose or said.verbose)
+    config = open_config(said.config)
+    if not follow:
+        for change in read_changes(config, wanted, limit=limit):
+            show(change)
+        return
+    with _ended_by_signals():
+        for batch in follow_changes(config, wanted, limit=limit, sleep=_sleep):
+            for change in batch:
+                show(change)
+            sys.stdout.flush()
 
 
-def as_line(change: "Logged") -> str:
-    """Return one change as one line."""
-    stream = change.stream
-    line = f"{change.seq} {change.at} {stream.tenant_id}/{stream.location_id} {change.op:<7} {stream.entity} {change.id}"
-    told = [f"{name}: {_shown(old)} -> {_shown(new)}" for name, (old, new) in (change.fields or {}).items()]
-    return f"{line}  {'; '.join(told)}" if told else line
+def print_json_of(change: "Logged") -> None:
+    """Write one change as a line of JSON."""
+    print_json(
+        {
+            "seq": change.seq,
+            "at": change.at,
+            "run_id": change.run_id,
+            **change.stream._asdict(),
+            "id": change.id,
+            "op": change.op,
+            "fields": change.fields,
+        }
+    )
 
 
-def _shown(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _text_printer(*, verbose: bool) -> "Callable[[Logged], None]":
+    from delta_mirror.cli.changes_text import WIDTH_ON_A_TERMINAL, as_line
+
+    width = WIDTH_ON_A_TERMINAL if sys.stdout.isatty() else None
+
+    def show(change: "Logged") -> None:
+        sys.stdout.write(as_line(change, width=width, verbose=verbose) + "\n")
+
+    return show
 
 
-def _as_json(change: "Logged") -> dict[str, object]:
-    return {
-        "seq": change.seq,
-        "at": change.at,
-        "run_id": change.run_id,
-        **change.stream._asdict(),
-        "id": change.id,
-        "op": change.op,
-        "fields": change.fields,
-    }
+def _sleep(seconds: float) -> None:
+    """Sleep, unless nobody reads our output any more: only a write would tell, and there may be none for hours."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # no events asked for: what is told all the same is that the other end is closed
+    if poll.poll(seconds * 1000):
+        raise BrokenPipeError
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the body at once, with 130 and 143: it only reads, so there is nothing to bring to an end."""
+
+    def end(number: int, *_: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        # It may be that nobody empties the pipe any more: what is not written by now must not keep the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

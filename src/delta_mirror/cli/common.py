@@ -16,11 +16,14 @@ import click
 from delta_mirror.cli.messages import tell, warn
 from delta_mirror.config import ENTITIES, Config, find_config, load_config, read_duration
 from delta_mirror.core.values import offset_of, read_ticks
+from delta_mirror.errors import BusyError
 
 if TYPE_CHECKING:
     from delta_mirror.jobs.selection import Selection
+    from delta_mirror.mirror.read import Run
 
 Command = TypeVar("Command", bound=Callable[..., object])
+Done = TypeVar("Done")
 
 EXIT_UNFINISHED = 3
 EXIT_CHECK_FAILED = 5
@@ -76,20 +79,21 @@ def selecting_streams(command: Command) -> Command:
     return command
 
 
+def if_running_option(command: Command) -> Command:
+    """Add the option that says what to do where another run holds the mirror."""
+    return click.option(
+        "--if-running",
+        type=click.Choice(["skip", "wait", "fail"]),
+        default="fail",
+        show_default=True,
+        help="What to do where another run holds the mirror.",
+    )(command)
+
+
 def writing_to_the_mirror(command: Command) -> Command:
     """Add the options of commands that write."""
-    for option in (
-        click.option("--deadline", type=DurationType(), metavar="DURATION", help="Stop after so long, such as 10m."),
-        click.option(
-            "--if-running",
-            type=click.Choice(["skip", "wait", "fail"]),
-            default="fail",
-            show_default=True,
-            help="What to do where another run holds the mirror.",
-        ),
-    ):
-        command = option(command)
-    return command
+    deadline = click.option("--deadline", type=DurationType(), metavar="DURATION", help="Stop after so long, such as 10m.")
+    return if_running_option(deadline(command))
 
 
 def as_selection(tenants: tuple[int, ...], locations: tuple[int, ...], entities: tuple[str, ...]) -> "Selection":
@@ -97,6 +101,20 @@ def as_selection(tenants: tuple[int, ...], locations: tuple[int, ...], entities:
     from delta_mirror.jobs.selection import Selection
 
     return Selection(tenants, locations, entities)
+
+
+def run_as_json(run: "Run") -> dict[str, object]:
+    """Return one row of `_runs` as programs read it."""
+    return {
+        "id": run.id,
+        "command": run.command,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "outcome": run.outcome,
+        "calls": run.calls,
+        "pages": run.pages,
+        **run.counts.as_dict(),
+    }
 
 
 def print_json(value: object) -> None:
@@ -117,8 +135,11 @@ class Stopped:
 
 
 @contextmanager
-def told_to_stop() -> Iterator[Stopped]:
-    """Catch Ctrl-C and SIGTERM while the body runs: the body looks at the event and ends in good order."""
+def told_to_stop(rest: str = "the next run goes on from there") -> Iterator[Stopped]:
+    """Catch Ctrl-C and SIGTERM while the body runs: the body looks at the event and ends in good order.
+
+    *rest* says what becomes of what is not done.
+    """
     stopped = Stopped()
     before = {number: signal.signal(number, stopped._hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -127,4 +148,20 @@ def told_to_stop() -> Iterator[Stopped]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if stopped.exit_code:
-        tell("stopped; what was committed stays, and the next run goes on from there")
+        tell(f"stopped; what was committed stays, and {rest}")
+
+
+def unless_busy(run: Callable[[], Done], if_running: str, stopped: Stopped) -> Done | None:
+    """Return what *run* brings; None where another run holds the mirror, and that is to be passed over.
+
+    Raises:
+        BusyError: another run holds the mirror, and that is a failure.
+    """
+    try:
+        return run()
+    except BusyError as error:
+        if not stopped.exit_code:
+            if if_running != "skip":
+                raise
+            tell(f"skipped: {error}")
+        return None

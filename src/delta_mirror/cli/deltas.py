@@ -12,11 +12,11 @@ from delta_mirror.cli.common import (
     print_json,
     selecting_streams,
     told_to_stop,
+    unless_busy,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell, warn
 from delta_mirror.cli.progress import Watch
-from delta_mirror.errors import BusyError
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -53,14 +53,13 @@ def command(
     config = open_config(said.config)
     lines = said.verbose or said.log_format == "json"
     with told_to_stop() as stopped, Watch(quiet=said.quiet, as_lines=lines) as watch:
-        try:
-            report = run_deltas(config, wishes, stop=stopped.event, watch=watch)
-        except BusyError as error:
-            if if_running != "skip":
-                raise
-            tell(f"skipped: {error}")
-            return stopped.exit_code
+        report = unless_busy(lambda: run_deltas(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)
+    if report is None:
+        return stopped.exit_code
     _tell_news(report)
+    if not said.quiet:  # nothing that was asked for is missing: nobody is to get mail for it
+        for warning in report.warnings:
+            warn(warning)
     if as_json:
         print_json(_as_json(report))
     elif not said.quiet:
@@ -97,7 +96,8 @@ def _complain(report: "RunReport") -> None:
             )
         if each.counts.quarantined:
             complain(
-                f"{_named(each)}: {each.counts.quarantined} records could not be applied and are in quarantine (`_quarantine`)"
+                f"{_named(each)}: {each.counts.quarantined} records could not be applied and are in quarantine; "
+                "`sync quarantine list` shows why"
             )
     for trouble in report.trouble:
         complain(trouble)

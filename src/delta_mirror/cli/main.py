@@ -30,6 +30,8 @@ COMMANDS = {
     "deltas": "Bring every configured stream up to date.",
     "status": "Show every stream: state, lag, watermark, records, last error.",
     "changes": "Show what changed: one line a change.",
+    "quarantine": "Look at what could not be applied, try it again, or give it up.",
+    "refetch": "Fetch single records anew.",
     "demo": "Show the whole thing on a simulated salon; no account needed.",
 }
 
@@ -42,6 +44,10 @@ class Globals:
     verbose: bool
     quiet: bool
     log_format: str
+
+
+class _ClosedPipeError(Exception):
+    """Whoever read our standard output has enough. No OSError, because click would make exit code 1 of that."""
 
 
 class Commands(click.Group):
@@ -58,6 +64,19 @@ class Commands(click.Group):
         module = importlib.import_module(f"delta_mirror.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Return what the command returns, its output written out.
+
+        Raises:
+            _ClosedPipeError: nobody reads it any more.
+        """
+        try:
+            returned: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ClosedPipeError from error
+        return returned
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands."""
@@ -97,7 +116,6 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:
         code = sync.main(list(arguments), prog_name=_called_as(), standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -105,8 +123,8 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more when it closes standard output.
+    except _ClosedPipeError:
+        # Python would complain once more when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except DeltaMirrorError as error:

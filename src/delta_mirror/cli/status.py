@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.common import open_config, print_json
+from delta_mirror.cli.common import (
+    EXIT_CHECK_FAILED,
+    EXIT_UNFINISHED,
+    DurationType,
+    as_selection,
+    open_config,
+    print_json,
+    selecting_streams,
+)
+from delta_mirror.cli.messages import complain
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -13,48 +22,57 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
+@selecting_streams
+@click.option("--max-age", type=DurationType(), metavar="DURATION", help="Exit 5 if a stream was caught up longer ago than that.")
+@click.option("-v", "--verbose", is_flag=True, help="Show times in full, and every stream that something is wrong with.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def command(said: "Globals", *, as_json: bool) -> None:
-    """Show every stream: state, baseline, lag, watermark, records, last success, last error."""
+def command(
+    said: "Globals",
+    *,
+    tenants: tuple[int, ...],
+    locations: tuple[int, ...],
+    entities: tuple[str, ...],
+    max_age: int | None,
+    verbose: bool,
+    as_json: bool,
+) -> int:
+    """Show every stream: state, baseline, lag, watermark, records, last success, last error; and what to do."""
     from delta_mirror.jobs.status import read_status
 
-    status = read_status(open_config(said.config), time.time())
+    now = time.time()
+    selection = as_selection(tenants, locations, entities)
+    status = read_status(open_config(said.config), now, selection)
     if as_json:
         print_json(_as_json(status))
-    else:
-        _print(status)
+    elif not said.quiet:
+        from delta_mirror.cli.status_text import show
+
+        show(status, now, verbose=verbose or said.verbose)
+    return _check(status, max_age, is_selected=bool(tenants or locations or entities))
 
 
-def _print(status: "Status") -> None:
-    there = "" if status.exists else " (not there yet; `sync deltas` makes it)"
-    click.echo(f"mirror {status.mirror}{there}")
-    for each in status.streams:
-        known = each.known
-        state = known.state if each.is_configured else f"{known.state}, no longer configured"
-        click.echo(
-            f"tenant {known.stream.tenant_id}, location {known.stream.location_id}, {known.stream.entity}: {state}, "
-            f"{each.records} records, lag {_span(each.lag_seconds)}, watermark {known.watermark or 'none'}, "
-            f"last success {known.last_success_at or 'never'}"
-        )
-        if known.gap_from:
-            click.echo(f"  gap from {known.gap_from} to {known.gap_to}: run `sync full-starter` with a newer Starter Export")
-        if known.late or known.superseded:
-            click.echo(f"  {known.late} changes came late, {known.superseded} entries were superseded")
-        if known.last_error:
-            click.echo(f"  last error: {known.last_error}")
-    if any(each.known.baseline is None and each.known.state != "new" for each in status.streams):
-        click.echo("streams without a baseline hold only what has changed since their first drain")
-    click.echo(f"quarantine: {status.quarantine}")
+def _check(status: "Status", max_age: int | None, *, is_selected: bool) -> int:
+    """Return the exit code, and complain of what makes it one."""
+    if is_selected and not status.streams:
+        complain("no stream is selected; look at the options that select, and at [dds] locations and entities")
+        return EXIT_UNFINISHED
+    if max_age is None:
+        return 0
+    from delta_mirror.cli.status_text import ago, span
 
-
-def _span(seconds: int | None) -> str:
-    if seconds is None:
-        return "unknown"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    exceeding = status.exceeding(max_age)
+    by_place: dict[tuple[int, int], list[str]] = {}
+    for each in exceeding:
+        stream = each.known.stream
+        by_place.setdefault(stream[:2], []).append(f"{stream.entity} ({ago(each.lag_seconds)})")
+    for (tenant_id, location_id), told in by_place.items():
+        which = f"tenant {tenant_id}, location {location_id}: {', '.join(told)}"
+        complain(f"caught up longer ago than {span(max_age)} (--max-age): {which}; run `sync deltas`")
+    if not any(each.is_configured for each in status.streams):
+        complain("no stream was ever drained; run `sync deltas`")
+        return EXIT_CHECK_FAILED
+    return EXIT_CHECK_FAILED if exceeding else 0
 
 
 def _as_json(status: "Status") -> dict[str, object]:
@@ -87,7 +105,7 @@ def _stream_as_json(each: "StreamStatus") -> dict[str, object]:
         "watermark": known.watermark,
         "caught_up_at": known.caught_up_at,
         "lag_seconds": each.lag_seconds,
-        "records": each.records,
+        "records": known.records,
         "verified_through": known.verified_through,
         "last_success_at": known.last_success_at,
         "last_error": known.last_error,

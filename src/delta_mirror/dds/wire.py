@@ -4,23 +4,31 @@ Invariants:
 
 - A page is either read whole or refused (`ProtocolError`): what has no array of data is no empty page.
 - One broken entry does not spoil its page: it becomes `Broken`, in its place, with its JSON text.
-- Every value has the form in which it is stored, and none is bent on the way. A number that SQLite cannot give back is text of
-  the digits sent; a key that stands twice in an object is noticed. Where such a thing might be in a body, the whole body is
-  read by the slower of two parsers; both give the same.
+- Every value has the form in which it is stored, and none is bent on the way (`exact_json`). A number that SQLite cannot give
+  back is text of the digits sent; a key that stands twice in an object is noticed.
 - No error and no reason names a value of a record.
 
 Source: docs/service.md, "Envelope" and "Records".
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import NoReturn, TypeAlias, TypeGuard, cast
-
-import orjson
+from typing import TypeGuard, cast
 
 from delta_mirror.core.model import Broken, Child, Entry, Page, Record, Row, Stream
-from delta_mirror.core.values import is_guid, plain_date_time, plain_number, plain_row_version, read_instant
+from delta_mirror.core.values import is_guid, plain_date_time, plain_row_version, read_instant
+from delta_mirror.dds.exact_json import (
+    Digits,
+    Json,
+    UnreadableError,
+    UnwritableError,
+    holds_twice,
+    is_deeper,
+    pairs_of,
+    read_json,
+    write_anyhow,
+    write_sorted,
+)
 from delta_mirror.dds.tables import (
     CHANGED,
     KEY,
@@ -42,8 +50,6 @@ from delta_mirror.errors import ProtocolError
 DEEPEST = 32  # levels of child tables in a record, and of arrays and objects in one value; real records have three
 _TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
-
 
 def read_page(body: bytes, stream: Stream, clock: int) -> Page:
     """Return the page that *body* holds, its entries in the order sent.
@@ -58,8 +64,8 @@ def read_page(body: bytes, stream: Stream, clock: int) -> Page:
         ProtocolError: *body* is no page, or carries an `Error`; the message has the referenceId and no values.
     """
     try:
-        members, repeated = _members(_read_json(body))
-    except _UnreadableError as reason:
+        members, repeated = _members(read_json(body))
+    except UnreadableError as reason:
         raise _refusal(stream, f"is no page: {reason}", None) from None
     reference_id = _reference(members)
     error = members.get("error")
@@ -83,8 +89,8 @@ def read_page(body: bytes, stream: Stream, clock: int) -> Page:
 def read_entry(body: str, stream: Stream) -> Entry:
     """Return what the entry *body* holds, as it stood in the array of a page: a broken one may be whole for a newer program."""
     try:
-        element = _read_json(body.encode())
-    except _UnreadableError as reason:
+        element = read_json(body.encode())
+    except UnreadableError as reason:
         return Broken(None, None, body, str(reason))
     return _EntryReader(stream).read(element)[0]
 
@@ -92,8 +98,8 @@ def read_entry(body: str, stream: Stream) -> Entry:
 def reference_of(body: bytes) -> str | None:
     """Return the referenceId of any answer, None where there is none that could be shown."""
     try:
-        return _reference(_members(_read_json(body))[0])
-    except _UnreadableError:
+        return _reference(_members(read_json(body))[0])
+    except UnreadableError:
         return None
 
 
@@ -104,8 +110,8 @@ def is_own_json(body: bytes) -> bool:
     such services speaks JSON, too, and says the same few things when it does not find them.
     """
     try:
-        members, _ = _members(_read_json(body))
-    except _UnreadableError:
+        members, _ = _members(read_json(body))
+    except UnreadableError:
         return False
     return frozenset(members) not in _FOREIGN
 
@@ -127,10 +133,10 @@ def _members(envelope: Json) -> tuple[dict[str, Json], set[str]]:
     A null member is the same as none. Of several, the first is taken.
     """
     if not isinstance(envelope, dict):
-        raise _UnreadableError("it is JSON, but no object")
+        raise UnreadableError("it is JSON, but no object")
     members: dict[str, Json] = {}
     repeated = set()
-    for name, value in envelope.pairs if isinstance(envelope, _Twice) else envelope.items():
+    for name, value in pairs_of(envelope):
         folded = name.lower()
         if value is None:
             continue
@@ -330,12 +336,12 @@ class _EntryReader:
                 if arrays is None:
                     arrays = []
                 arrays.append((name, value))
-            elif isinstance(value, _Digits):
+            elif isinstance(value, Digits):
                 row[name] = str(value)
-            elif _is_deeper(value, DEEPEST):
+            elif is_deeper(value, DEEPEST):
                 raise _UnfitError(_TOO_DEEP)
             else:
-                row[name] = _sorted_json(value).decode()
+                row[name] = write_sorted(value).decode()
         stored = cast("Row", row)
         if columns.mixed:
             _refuse_twins(stored)
@@ -373,6 +379,17 @@ def _is_table(value: Json) -> TypeGuard[list[dict[str, Json]]]:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
+def _checked_text(element: Json) -> bytes:
+    """Return the sorted JSON of an entry, of which it is certain then that it can be stored as far as its values go."""
+    try:
+        return write_sorted(element)
+    except UnwritableError:
+        pass
+    if is_deeper(element, DEEPEST):
+        raise _UnfitError(_TOO_DEEP)
+    raise _UnfitError("a key stands twice in one object" if holds_twice(element) else "a text holds half a surrogate pair")
+
+
 def _unwrap(element: Json) -> Json:
     """Return the entry itself where *element* holds nothing but `SnapshotData`: an object, or the text of one."""
     if not isinstance(element, dict):
@@ -383,8 +400,8 @@ def _unwrap(element: Json) -> Json:
         if type(snapshot) is not str:
             return snapshot
         try:
-            return _read_json(snapshot.encode("utf-8", "surrogatepass"))
-        except _UnreadableError as reason:
+            return read_json(snapshot.encode("utf-8", "surrogatepass"))
+        except UnreadableError as reason:
             raise _UnfitError(f"its SnapshotData cannot be read: {reason}") from None
     return element
 
@@ -399,7 +416,7 @@ def _root_of(element: Json) -> dict[str, Json]:
 
 def _present(sent: dict[str, Json]) -> list[tuple[str, Json]]:
     """Return the members of an object that are not null, one that stands twice in it twice."""
-    return [(name, value) for name, value in (sent.pairs if isinstance(sent, _Twice) else sent.items()) if value is not None]
+    return [(name, value) for name, value in pairs_of(sent) if value is not None]
 
 
 def _find(sent: dict[str, Json], column: str) -> Json:
@@ -420,178 +437,4 @@ def _broken(entity: str, whole: Json, element: Json, reason: str) -> Broken:
             if type(key) in (str, int) and key != "" and str(key).isprintable():
                 record_id = str(key).lower() if is_guid(str(key)) else str(key)
                 break
-    return Broken(record_id, changed, _body(whole), reason)
-
-
-# ---- JSON, without loss
-
-
-class _UnreadableError(Exception):
-    """A text is no JSON, or holds what JSON does not have; the text of the error says which."""
-
-
-class _Digits(str):
-    """A number that SQLite could not give back, as the digits sent."""
-
-    __slots__ = ()
-
-
-class _Twice(dict[str, "Json"]):
-    """An object in which a key stands twice, with all that it was sent with in `pairs`."""
-
-    def __init__(self, pairs: list[tuple[str, Json]]) -> None:
-        super().__init__(pairs)
-        self.pairs = pairs
-
-
-def _classes() -> bytes:
-    """Return the table that writes a body in classes of characters: digits, ends of numbers, exponents and the rest."""
-    table = bytearray(b" " * 256)
-    for characters, symbol in ((b"0123456789.", b"0"), (b",]} \t\r\n", b";"), (b"-", b"-"), (b"eE", b"e")):
-        for character in characters:
-            table[character] = symbol[0]
-    return bytes(table)
-
-
-_CLASSES = _classes()
-_LONG = b"0" * 16  # up to 15 digits come back from a double as they went in
-_TINY = re.compile(rb"e-0{3,};")  # 1e-400 would be read as 0.0; what is too large for a double, orjson refuses itself
-
-
-def _read_json(body: bytes) -> Json:
-    """Return what *body* says, its numbers as sent.
-
-    orjson is five times as fast as the standard library, but it makes the nearest double of a long number, takes the last of
-    two equal keys, and refuses half a surrogate pair together with all that stands around it. What might be such a body is
-    read by the other; where neither is sure, too often rather than too seldom.
-    """
-    try:
-        parsed: Json = orjson.loads(body)
-        if not _may_be_bent(body, parsed):
-            return parsed
-    except orjson.JSONDecodeError:
-        pass
-    return _read_carefully(body)
-
-
-def _may_be_bent(body: bytes, parsed: Json) -> bool:
-    """Return whether *parsed* may differ from *body*. Looks at the bytes alone, in a few passes at the speed of C."""
-    classes = body.translate(_CLASSES)
-    if _LONG + b";" in classes or _LONG + b"e" in classes or _TINY.search(classes):
-        return True
-    # Every member has a colon, so one that another of its name has displaced is missed when everything is written out again.
-    # Colons within texts count on both sides, but for one that was sent as an escape.
-    if b"\\" in body and b"\\u003" in body:
-        return True
-    try:
-        return body.count(b":") != orjson.dumps(parsed).count(b":")
-    except orjson.JSONEncodeError:  # too deep to be written
-        return True
-
-
-def _read_carefully(body: bytes) -> Json:
-    # A byte that is no UTF-8 becomes half a surrogate pair: that breaks its own entry, not the whole page.
-    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    try:
-        parsed: Json = json.loads(
-            text, parse_int=_number, parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object
-        )
-    except json.JSONDecodeError as error:
-        raise _UnreadableError(f"it is no JSON (at character {error.pos} of {len(text)})") from None
-    except RecursionError:
-        raise _UnreadableError("it is nested too deeply") from None
-    return parsed
-
-
-def _number(digits: str) -> int | float | str:
-    number = plain_number(digits)
-    return _Digits(digits) if isinstance(number, str) else number
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise _UnreadableError(f"it holds {constant}, which is no JSON")
-
-
-def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else _Twice(pairs)
-
-
-_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
-
-
-def _sorted_json(value: Json) -> bytes:
-    """Return *value* as compact JSON with its keys sorted: equal for equal content, in whatever order it was sent.
-
-    Raises:
-        orjson.JSONEncodeError: a key stands twice, a text holds half a surrogate pair, or it is nested beyond 254 levels.
-    """
-    return orjson.dumps(value, default=_fragment, option=_SORTED)
-
-
-def _fragment(value: object) -> orjson.Fragment:
-    if isinstance(value, _Digits):
-        return orjson.Fragment(str(value))
-    raise TypeError
-
-
-def _checked_text(element: Json) -> bytes:
-    """Return the sorted JSON of an entry, of which it is certain then that it can be stored as far as its values go."""
-    try:
-        return _sorted_json(element)
-    except orjson.JSONEncodeError:
-        pass
-    if _is_deeper(element, DEEPEST):
-        raise _UnfitError(_TOO_DEEP)
-    raise _UnfitError("a key stands twice in one object" if _holds_twice(element) else "a text holds half a surrogate pair")
-
-
-def _is_deeper(value: Json, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in _inner(value))
-
-
-def _holds_twice(value: Json) -> bool:
-    return isinstance(value, _Twice) or (isinstance(value, dict | list) and any(_holds_twice(inner) for inner in _inner(value)))
-
-
-def _inner(value: dict[str, Json] | list[Json]) -> Iterable[Json]:
-    return value.values() if isinstance(value, dict) else value
-
-
-def _body(value: Json) -> str:
-    """Return *value* as JSON text with its keys sorted, whatever is the matter with it.
-
-    Written without recursion where orjson cannot: this is the only copy of an entry that could not be stored.
-    """
-    try:
-        return _sorted_json(value).decode()
-    except orjson.JSONEncodeError:
-        pass
-    parts: list[str] = []
-    waiting: list[Json | _Mark] = [value]
-    while waiting:
-        now = waiting.pop()
-        if isinstance(now, _Mark | _Digits):
-            parts.append(now)
-        elif isinstance(now, dict):
-            pairs = sorted(now.pairs if isinstance(now, _Twice) else now.items(), key=lambda pair: pair[0])
-            parts.append("{")
-            waiting.append(_Mark("}"))
-            for place, (name, inner) in enumerate(reversed(pairs)):
-                waiting.extend((*((_Mark(","),) if place else ()), inner, _Mark(json.dumps(name) + ":")))
-        elif isinstance(now, list):
-            parts.append("[")
-            waiting.append(_Mark("]"))
-            for place, inner in enumerate(reversed(now)):
-                waiting.extend((*((_Mark(","),) if place else ()), inner))
-        else:
-            parts.append(json.dumps(now) if isinstance(now, str) else orjson.dumps(now).decode())
-    return "".join(parts)
-
-
-class _Mark(str):
-    """Punctuation that is written as it stands."""
-
-    __slots__ = ()
+    return Broken(record_id, changed, write_anyhow(whole), reason)

@@ -10,36 +10,29 @@ Invariants:
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from queue import Empty, SimpleQueue
 
-from delta_mirror.config import Config, DdsSection
+from delta_mirror.config import Config
 from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import SECOND
-from delta_mirror.dds.api import Account, Dds, Manners
-from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
+from delta_mirror.jobs.enums import refresh_enums
 from delta_mirror.jobs.rehearsal import Rehearsal
 from delta_mirror.jobs.selection import Selection
+from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
 from delta_mirror.mirror.ledger import Ledger
-from delta_mirror.mirror.lock import hold
-from delta_mirror.mirror.write import Mirror
-
-LOOK_AROUND = 0.2  # seconds between two looks at whether the run was told to stop
-
-
-class StoppedError(Exception):
-    """The run was told to stop. Raised where a thread would wait or go on, never shown."""
 
 
 @dataclass(slots=True)
 class RunReport:
-    """What became of a run. `trouble` is what kept the whole of it from being done, beside what the streams report."""
+    """What became of a run. `trouble` is what kept the whole of it from being done, beside what the streams report.
+
+    `warnings` are what went wrong beside the streams and keeps nothing from being done.
+    """
 
     id: int | None = None
     started_at: float = 0.0
@@ -48,6 +41,7 @@ class RunReport:
     streams: list[Report] = field(default_factory=list)
     calls: int = 0
     trouble: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> Counts:
@@ -99,16 +93,13 @@ def run_deltas(
     stop = stop or threading.Event()
     report = RunReport(started_at=now())
     with ExitStack() as stack:
-        mirror = stack.enter_context(_open_mirror(config, dds, wishes, now))
-        sleep = _interruptible(stop)
-        ledger = Ledger(mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep)
-        tally = _Tally(ledger)
-        service = _connect(config, dds, tally, _Forgetful(mirror) if wishes.dry_run else mirror, sleep, now)
-        stack.callback(service.close)
+        session = stack.enter_context(open_session(config, stop=stop, wait=wishes.wait, dry_run=wishes.dry_run, now=now))
+        mirror, service = session.mirror, session.service
         if not wishes.dry_run:
             report.id = mirror.begin_run("deltas")
-        stack.enter_context(_deadline(wishes.deadline, stop, report))
-        streams = _choose_streams(dds, service, ledger, wishes.selection, report)
+        stack.enter_context(deadline(wishes.deadline, stop, report.trouble, "the next run goes on from there"))
+        streams = _choose_streams(session, wishes.selection, stop, report)
+        begun: list[Drain] = []
         reading = Reading(dds.items_per_page, dds.overlap * SECOND, dds.first_window * SECOND, wishes.since)
 
         def drain(stream: Stream) -> Report:
@@ -117,129 +108,48 @@ def run_deltas(
                 if stop.is_set():
                     raise StoppedError
 
-            if report.id is None:
-                return Rehearsal(stream, service, mirror, reading, go_on).run()
-            return Drain(stream, service, mirror, reading, report.id, go_on).run()
+            own = (
+                Rehearsal(stream, service, mirror, reading, go_on)
+                if report.id is None
+                else Drain(stream, service, mirror, reading, report.id, go_on)
+            )
+            begun.append(own)
+            return own.run()
 
-        finished = _drain_all(streams, drain, dds.parallel, stop)
-        report.streams = sorted(finished, key=lambda each: each.stream)
-        report.calls = tally.calls
-        _heed_refusals(report, ledger, dry_run=wishes.dry_run)
+        work_through(streams, drain, dds.parallel, stop)
+        # Of a run that was stopped those that were broken off, too: what they have done is in the mirror.
+        report.streams = sorted((each.report for each in begun), key=lambda each: each.stream)
+        if report.id is not None and not stop.is_set():
+            warning = refresh_enums(session, [stream for stream in streams if _is_drained(stream, report)], stop)
+            report.warnings += [warning] if warning else []
+        report.calls = session.tally.calls
+        _heed_refusals(report, session.ledger, dry_run=wishes.dry_run)
         report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
         report.ended_at = now()
         if report.id is not None:
-            mirror.end_run(report.id, report.outcome, report.counts, report.calls, report.pages)
+            # Every page has added its counts with what it wrote. Of a stopped run one may be about to be committed just now.
+            counts = None if stop.is_set() else report.counts
+            mirror.end_run(report.id, report.outcome, counts, report.calls, report.pages)
     return report
 
 
-def _choose_streams(dds: DdsSection, service: Dds, ledger: Ledger, selection: Selection, report: RunReport) -> list[Stream]:
-    """Return the selected streams; where there are none, *report* says why."""
+def _choose_streams(session: Session, selection: Selection, stop: threading.Event, report: RunReport) -> list[Stream]:
+    """Return the selected streams; where there are none, *report* says why, unless the run was told to stop."""
     try:
-        streams = list_streams(dds, service)
+        streams = unless_stopped(session.streams, stop)
+    except StoppedError:
+        return []
     except UnfinishedError as error:
         report.trouble.append(str(error))
         return []
-    ledger.share(streams)
     chosen = [stream for stream in streams if selection.takes(stream)]
     if not chosen:
         report.trouble.append("no stream is selected; look at [dds] locations and entities, and at the options that select")
     return chosen
 
 
-def list_streams(dds: DdsSection, service: Dds) -> list[Stream]:
-    """Return the configured streams: of the configured locations, or of all that the account has."""
-    places: Sequence[tuple[int, int]] = dds.locations or service.locations()
-    return [Stream(tenant_id, location_id, entity) for tenant_id, location_id in places for entity in dds.entities]
-
-
-def account_name(dds: DdsSection) -> str:
-    """Return what a mirror is filled from, as the mirror keeps it: the marketplace's host and the client_id."""
-    return f"{dds.marketplace_url.split('://', 1)[1]} as {dds.client_id}"
-
-
-@contextmanager
-def _open_mirror(config: Config, dds: DdsSection, wishes: Wishes, now: Callable[[], float]) -> Iterator[Mirror]:
-    path: Path = config.mirror.path
-    if wishes.dry_run and not path.exists():
-        with Mirror.in_memory(deletes=config.mirror.deletes, now=now) as mirror:
-            yield mirror
-        return
-    with (
-        hold(path, mode=config.mirror.mode, wait=wishes.wait),
-        Mirror.open(
-            path,
-            mode=config.mirror.mode,
-            deletes=config.mirror.deletes,
-            account=account_name(dds),
-            feed_tables=FEED_CHILDREN,
-            now=now,
-        ) as mirror,
-    ):
-        yield mirror
-
-
-def _connect(
-    config: Config,
-    dds: DdsSection,
-    tally: "_Tally",
-    memory: "Mirror | _Forgetful",
-    wait: Callable[[float], None],
-    now: Callable[[], float],
-) -> Dds:
-    return Dds(
-        Account(dds.marketplace_url, dds.public_api_url, dds.client_id, dds.client_secret.reveal()),
-        Manners(
-            timeout=config.http.timeout,
-            attempts=config.http.attempts,
-            max_wait=config.http.max_wait,
-            ca_file=str(config.http.ca_file or ""),
-        ),
-        tally,
-        memory,
-        now=now,
-        sleep=wait,
-    )
-
-
-def _drain_all(
-    streams: Sequence[Stream], drain: Callable[[Stream], Report], parallel: int, stop: threading.Event
-) -> list[Report]:
-    """Drain *streams*, so many at a time, and return their reports; told to stop, those that are finished.
-
-    The threads are daemons: one that waits for the network must not keep a stopped run from ending.
-    """
-    waiting: SimpleQueue[Stream] = SimpleQueue()
-    done: SimpleQueue[Report | BaseException] = SimpleQueue()
-    for stream in streams:
-        waiting.put(stream)
-
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                stream = waiting.get_nowait()
-            except Empty:
-                return
-            try:
-                done.put(drain(stream))
-            except StoppedError:
-                return
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the run waits for it
-                done.put(error)
-                return
-
-    for _ in range(min(parallel, len(streams))):
-        threading.Thread(target=work, daemon=True, name="drain").start()
-    reports: list[Report] = []
-    while len(reports) < len(streams) and not stop.is_set():
-        try:
-            outcome = done.get(timeout=LOOK_AROUND)
-        except Empty:
-            continue
-        if isinstance(outcome, BaseException):
-            stop.set()
-            raise outcome
-        reports.append(outcome)
-    return reports
+def _is_drained(stream: Stream, report: RunReport) -> bool:
+    return any(each.stream == stream and not each.error for each in report.streams)
 
 
 def _heed_refusals(report: RunReport, ledger: Ledger, *, dry_run: bool) -> None:
@@ -255,68 +165,3 @@ def _heed_refusals(report: RunReport, ledger: Ledger, *, dry_run: bool) -> None:
             )
             if not dry_run:
                 ledger.limited(refused[0].stream, None)
-
-
-@contextmanager
-def _deadline(seconds: float | None, stop: threading.Event, report: RunReport) -> Iterator[None]:
-    """Stop the run when *seconds* are over."""
-    if seconds is None:
-        yield
-        return
-
-    def expire() -> None:
-        report.trouble.append("the deadline was reached; what was committed stays, and the next run goes on from there")
-        stop.set()
-
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _interruptible(stop: threading.Event) -> Callable[[float], None]:
-    def wait(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise StoppedError
-
-    return wait
-
-
-class _Tally:
-    """The ledger as a service sees it, with the calls of this run counted."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.calls = 0
-        self._ledger = ledger
-        self._turn = threading.Lock()
-
-    def admit(self, stream: Stream) -> None:
-        """Admit one call of *stream*, or raise what forbids it."""
-        self._ledger.admit(stream)
-        with self._turn:
-            self.calls += 1
-
-    def limited(self, stream: Stream, until: float | None) -> None:
-        """Remember that the service told us to stop."""
-        self._ledger.limited(stream, until)
-
-    def check(self, stream: Stream) -> None:
-        """Raise LimitedError where nothing of the location of *stream* may be called now."""
-        self._ledger.check(stream)
-
-
-class _Forgetful:
-    """What a dry run remembers of tenants: what the mirror knows already, and nothing more."""
-
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror = mirror
-
-    def remembered(self, day: str) -> str | None:
-        """Return what is remembered of *day*."""
-        return self._mirror.remembered(day)
-
-    def remember(self, day: str, body: str) -> None:
-        """Forget it."""

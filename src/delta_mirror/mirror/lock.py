@@ -58,3 +58,21 @@ def _read_holder(beside: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return holder if holder.isdecimal() else ""
+
+
+def last_holder(path: Path) -> tuple[int, bool] | None:
+    """Return the process that last held the lock of the mirror at *path*, and whether it lives on this machine; None if unknown.
+
+    Without touching the lock: to try it could keep a run that begins just now from having it.
+    """
+    path = path.resolve()
+    holder = _read_holder(path.with_name(path.name + ".lock"))
+    if not holder:
+        return None
+    try:
+        os.kill(int(holder), 0)
+    except (ProcessLookupError, OverflowError):
+        return int(holder), False
+    except PermissionError:
+        pass  # it is there, and somebody else's
+    return int(holder), True

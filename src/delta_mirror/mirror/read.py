@@ -3,12 +3,14 @@
 Invariants:
 
 - Nothing here writes. A `Reader` cannot: its connection is read-only, and it works while a run writes.
-- A listing is one statement, and so one state of the mirror. It streams: a log of any length takes no memory.
+- A log of any length takes little memory, and holds nothing up: it is read a batch at a time, up to where it ended at the
+  first one. Somebody who looks at it for hours keeps no run from emptying the WAL.
+- Nothing counts records: their number is kept.
 """
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,8 @@ import orjson
 from delta_mirror.core.model import Op, Stream, Value
 from delta_mirror.core.plan import Counts, Fields
 from delta_mirror.mirror.file import open_for_reading, translated
-from delta_mirror.mirror.schema import quote
+
+BATCH = 500  # changes read at a time
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -47,6 +50,7 @@ class StreamState:
     superseded: int = 0
     refused_since: str | None = None
     debt: dict[str, Json] | None = None
+    records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,31 @@ class Run:
     calls: int
     pages: int
     counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One row of `_pauses`: a location that is left alone until then, in seconds since the epoch."""
+
+    tenant_id: int
+    location_id: int
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """One row of `_quarantine` without its body. `stream` is None of a thing that belongs to none, `ticks` its change date."""
+
+    stream: Stream | None
+    id: str
+    first_seen_at: str
+    last_seen_at: str
+    run_id: int
+    source: str
+    reason: str
+    record_id: str | None
+    ticks: int | None
 
 
 class Reader:
@@ -110,10 +139,15 @@ class Reader:
         with self._translated():
             return read_streams(self._connection)
 
-    def count_records(self, stream: Stream) -> int:
-        """Return how many living records of *stream* the mirror holds."""
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """Let everything that is read in the body be of one and the same state of the mirror."""
         with self._translated():
-            return count_records(self._connection, stream)
+            self._connection.execute("begin")
+            try:
+                yield
+            finally:
+                self._connection.execute("rollback")
 
     def changes(
         self,
@@ -127,12 +161,12 @@ class Reader:
         after: int = 0,
         limit: int | None = None,
     ) -> Iterator[Logged]:
-        """Yield the log in its order, as far as it meets every filter that is given.
+        """Yield the log as it is now, in its order, as far as it meets every filter that is given.
 
         *since* is an own time of the mirror and is included; *after* is a `seq`, which is not.
         """
-        wanted: list[str] = ["seq > ?"]
-        values: list[str | int] = [after]
+        wanted: list[str] = []
+        values: list[str | int] = []
         one_of: tuple[tuple[str, Sequence[int] | Sequence[str]], ...] = (
             ("tenant_id", tenants),
             ("location_id", locations),
@@ -141,23 +175,64 @@ class Reader:
         )
         for column, given in one_of:
             if given:
-                wanted.append(f"{column} in ({', '.join('?' * len(given))})")
+                wanted.append(f" and {column} in ({', '.join('?' * len(given))})")
                 values.extend(given)
         if run_id is not None:
-            wanted.append("run_id = ?")
+            wanted.append(" and run_id = ?")
             values.append(run_id)
         if since is not None:
-            wanted.append("at >= ?")
+            wanted.append(" and at >= ?")
             values.append(since)
-        values.append(-1 if limit is None else limit)
-        with self._translated():
-            for seq, at, run, tenant_id, location_id, entity, id_, op, fields in self._connection.execute(
-                "select seq, at, run_id, tenant_id, location_id, entity, id, op, fields from _changes "
-                f"where {' and '.join(wanted)} order by seq limit ?",
-                values,
-            ):
+        sql = (
+            "select seq, at, run_id, tenant_id, location_id, entity, id, op, fields from _changes "
+            f"where seq > ? and seq <= ?{''.join(wanted)} order by seq limit ?"
+        )
+        end, left = self.highest_seq(), limit
+        if run_id is not None:
+            after, end = max(after, self._first_seq(run_id, end) - 1), min(end, self._first_seq(run_id + 1, end) - 1)
+        while True:
+            size = BATCH if left is None else min(BATCH, left)
+            with self._translated():
+                batch = self._connection.execute(sql, (after, end, *values, size)).fetchall()
+            for seq, at, run, tenant_id, location_id, entity, id_, op, fields in batch:
                 stream = Stream(tenant_id, location_id, entity)
                 yield Logged(seq, at, run, stream, id_, op, None if fields is None else orjson.loads(fields))
+            if left is not None:
+                left -= len(batch)
+            if len(batch) < BATCH or left == 0:
+                return
+            after = batch[-1][0]
+
+    def _first_seq(self, run_id: int, end: int) -> int:
+        """Return a number that no change of an earlier run reaches, and below which there is none of *run_id* or a later one.
+
+        Runs come one after the other and so do their changes: to search by halves needs no index, which would be written with
+        every change.
+        """
+        low, high = 1, end + 1
+        while low < high:
+            middle = (low + high) // 2
+            with self._translated():
+                found = self._connection.execute(
+                    "select run_id from _changes where seq >= ? order by seq limit 1", (middle,)
+                ).fetchone()
+            if found is None or found[0] >= run_id:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def highest_seq(self) -> int:
+        """Return the highest `seq` that a change of this mirror has ever had, 0 where there was none."""
+        with self._translated():
+            found = self._connection.execute("select seq from sqlite_sequence where name = '_changes'").fetchone()
+        return 0 if found is None else int(found[0])
+
+    def pruned_through(self) -> int:
+        """Return the `seq` up to which the log was pruned, 0 where it never was."""
+        with self._translated():
+            found = self._connection.execute("select value from _meta where key = 'pruned_through'").fetchone()
+        return 0 if found is None else int(found[0])
 
     def last_run(self) -> Run | None:
         """Return the run that began last, None where there was none."""
@@ -177,10 +252,57 @@ class Reader:
             found = self._connection.execute(sql)
             return [column[0] for column in found.description], found.fetchall()
 
+    def quarantine(self) -> list[SetAside]:
+        """Return what is in quarantine, without the bodies, by stream and change date: the order in which to try again."""
+        with self._translated():
+            found = self._connection.execute(
+                "select tenant_id, location_id, entity, id, first_seen_at, last_seen_at, run_id, source, reason, record_id, ticks "
+                "from _quarantine order by tenant_id, location_id, entity, ticks, first_seen_at, id"
+            ).fetchall()
+        return [
+            SetAside(Stream(tenant_id, location_id, entity) if entity is not None else None, *own)
+            for tenant_id, location_id, entity, *own in found
+        ]
+
+    def quarantined_body(self, id_: str) -> str | None:
+        """Return the body of one thing in quarantine, None where it is not there."""
+        with self._translated():
+            found = self._connection.execute("select body from _quarantine where id = ?", (id_,)).fetchone()
+        return None if found is None else str(found[0])
+
     def quarantine_count(self) -> int:
         """Return how many things are in quarantine."""
         with self._translated():
             return int(self._connection.execute("select count(*) from _quarantine").fetchone()[0])
+
+    def quarantine_by_stream(self) -> dict[Stream, int]:
+        """Return how many things each stream has in quarantine; what came from no stream is not among them."""
+        with self._translated():
+            found = self._connection.execute(
+                "select tenant_id, location_id, entity, count(*) from _quarantine where entity is not null group by 1, 2, 3"
+            )
+            return {Stream(*stream): number for *stream, number in found}
+
+    def calls_of(self, day: str) -> dict[tuple[int, int], int]:
+        """Return the calls that each location (tenant and location) has had on the UTC day *day*."""
+        with self._translated():
+            found = self._connection.execute("select tenant_id, location_id, calls from _calls where day = ?", (day,))
+            return {(tenant_id, location_id): calls for tenant_id, location_id, calls in found}
+
+    def pauses(self, now: float) -> list[Pause]:
+        """Return the pauses that are in force at *now*, by the rule of the ledger: a note dated ahead of the clock is none."""
+        with self._translated():
+            found = self._connection.execute(
+                "select tenant_id, location_id, until, reason from _pauses where until > ? and set_at <= ? "
+                "order by tenant_id, location_id",
+                (now, now),
+            )
+            return [Pause(*pause) for pause in found]
+
+    def child_tables(self) -> list[tuple[str, str, int | None]]:
+        """Return entity and name of every child table (None), and again for each tenant to whom a delta has brought it."""
+        with self._translated():
+            return self._connection.execute("select entity, name, tenant_id from _tables order by rowid").fetchall()
 
 
 _STATE = (
@@ -196,6 +318,7 @@ _STATE = (
     "late",
     "superseded",
     "refused_since",
+    "records",
 )
 
 
@@ -217,23 +340,3 @@ def read_streams(connection: sqlite3.Connection, only: Stream | None = None) -> 
         )
         for tenant_id, location_id, entity, place, habits, debt, *state in found
     ]
-
-
-def count_records(connection: sqlite3.Connection, stream: Stream) -> int:
-    """Return how many living records of *stream* there are; none where no record has made its table yet."""
-    is_there = connection.execute(
-        "select exists (select 1 from sqlite_master where type = 'table' and name = ?)", (stream.entity,)
-    )
-    if not is_there.fetchone()[0]:
-        return 0
-    found = connection.execute(
-        f"select count(*) from {quote(stream.entity)} where _tenant_id = ? and _location_id = ? and _deleted_at is null",
-        stream[:2],
-    )
-    return int(found.fetchone()[0])
-
-
-def has_table(connection: sqlite3.Connection, name: str) -> bool:
-    """Return whether there is a table of this name, in this spelling."""
-    found = connection.execute("select exists (select 1 from sqlite_master where type = 'table' and name = ?)", (name,))
-    return bool(found.fetchone()[0])

@@ -70,9 +70,10 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
             "superseded": int,
             "refused_since": str,
             "debt": str,  # JSON: the lists that are to be counted again
+            "records": int,  # how many live, kept with every page: to count millions of rows takes seconds
         },
         _STREAM_KEY,
-        {"state": "new", "late": 0, "superseded": 0},
+        {"state": "new", "late": 0, "superseded": 0, "records": 0},
     ),
     "_changes": _OwnTable(
         {"seq": int, "at": str, "run_id": int, **_STREAM, "id": str, "op": str, "fields": str},
@@ -121,11 +122,14 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
     "_pauses": _OwnTable(
         {"tenant_id": int, "location_id": int, "until": float, "reason": str, "set_at": float}, ("tenant_id", "location_id")
     ),
-    "_enums": _OwnTable({"name": str, "key": str, "label": str}, ("name", "key")),
+    # A key that is a number is stored as one, and compares with a column that holds it as text, too.
+    "_enums": _OwnTable({"name": str, "key": int, "label": str, "column_name": str}, ("name", "key")),
     # Which child tables an entity has. With a tenant: that a delta of this tenant has brought the table; without: that it exists.
     "_tables": _OwnTable({"entity": str, "name": str, "tenant_id": int}),
 }
 
+# None on `_changes`: by seq it is in order of time and of runs as it stands. By id, measured with a million changes under random
+# GUIDs, an index makes each change five times as dear to log (82 us instead of 16), and saves a third of a second at a look-up.
 _OWN_INDEXES = {"_quarantine": (*_STREAM_KEY, "record_id"), "_call_times": ("at",)}
 
 
@@ -423,8 +427,13 @@ def complete_own_tables(connection: sqlite3.Connection) -> None:
         if name in OWN_TABLES
     }
     lacking = [name for name, table in OWN_TABLES.items() if not existing.get(name, set()).issuperset(table.columns)]
-    if not lacking:
-        return
+    if lacking:
+        _make_own_tables(connection, existing, lacking)
+    if "records" not in existing.get("_streams", {"records"}):
+        _count_records(connection)
+
+
+def _make_own_tables(connection: sqlite3.Connection, existing: Mapping[str, Collection[str]], lacking: Sequence[str]) -> None:
     # sqlite-utils takes longer to import than a quiet run takes altogether: only where there is something to make. It would
     # commit each of its writes; inside a transaction that is open it joins that.
     from sqlite_utils import Database
@@ -449,6 +458,25 @@ def complete_own_tables(connection: sqlite3.Connection) -> None:
             database.table(name).add_column(column, wanted.columns[column])
     connection.execute(f"pragma application_id = {APPLICATION_ID}")
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+
+
+def _count_records(connection: sqlite3.Connection) -> None:
+    """Count once what `_streams.records` says from then on, in a mirror that was filled before there was this column."""
+    connection.execute("update _streams set records = 0")
+    for (entity,) in connection.execute("select distinct entity from _streams").fetchall():
+        if has_table(connection, entity):
+            connection.execute(
+                "update _streams set records = (select count(*) "
+                f"from {quote(entity)} where _tenant_id = _streams.tenant_id and _location_id = _streams.location_id "
+                "and _deleted_at is null) where entity = ?",
+                (entity,),
+            )
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether there is a table of this name, in this spelling."""
+    found = connection.execute("select exists (select 1 from sqlite_master where type = 'table' and name = ?)", (name,))
+    return bool(found.fetchone()[0])
 
 
 def _key(columns: tuple[str, ...]) -> str | tuple[str, ...] | None:

@@ -27,13 +27,14 @@ from delta_mirror.core.model import Child, Entry, Instant, Record, Row, Stream, 
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import PATIENCE, open_for_writing, own_time, translated
-from delta_mirror.mirror.read import Json, StreamState, has_table, read_streams
+from delta_mirror.mirror.read import Json, StreamState, read_streams
 from delta_mirror.mirror.schema import (
     CHILD_COLUMNS,
     ROOT_COLUMNS,
     Schema,
     Table,
     complete_own_tables,
+    has_table,
     quote,
     record_as_json,
     record_from_json,
@@ -191,6 +192,24 @@ class Mirror:
             )
             return int(found.fetchone()[0])
 
+    def whereabouts(self, entity: str, ids: Collection[str]) -> set[tuple[Stream, str]]:
+        """Return where the mirror knows of *ids*: as a record, as a tombstone, or as a thing in quarantine."""
+        selects = [
+            "select tenant_id, location_id, id from _tombstones where entity = :entity and id in (select value from wanted)",
+            "select tenant_id, location_id, record_id from _quarantine where entity = :entity "
+            "and record_id in (select value from wanted)",
+        ]
+        with self._turn, translated(self.path):
+            if has_table(self._connection, entity):
+                selects.append(
+                    f"select _tenant_id, _location_id, _id from {quote(entity)} where _id in (select value from wanted)"
+                )
+            found = self._connection.execute(
+                f"with wanted as (select value from json_each(:ids)) {' union '.join(selects)}",
+                {"entity": entity, "ids": orjson.dumps(list(ids)).decode()},
+            )
+            return {(Stream(tenant_id, location_id, entity), id_) for tenant_id, location_id, id_ in found}
+
     def begin_run(self, command: str) -> int:
         """Return the id of a new run. A run that was left open by a killed process has the outcome `killed` afterwards."""
         with self.transaction() as tx:
@@ -198,14 +217,19 @@ class Mirror:
             begun = tx.execute("insert into _runs (command, started_at) values (?, ?)", (command, own_time(self.now())))
             return int(begun.lastrowid or 0)
 
-    def end_run(self, run_id: int, outcome: str, counts: Counts, calls: int, pages: int) -> None:
-        """Settle the row of a run; *counts* are those of the whole run."""
+    def end_run(self, run_id: int, outcome: str, counts: Counts | None, calls: int, pages: int) -> None:
+        """Settle the row of a run; *counts* are those of the whole run, None leaves what was counted page by page."""
         with self.transaction() as tx:
             tx.execute(
-                "update _runs set ended_at = ?, outcome = ?, calls = ?, pages = ?, inserted = ?, replaced = ?, deleted = ?, "
-                "revived = ?, unchanged = ?, superseded = ?, quarantined = ? where id = ?",
-                (own_time(self.now()), outcome, calls, pages, *_numbers(counts), run_id),
+                "update _runs set ended_at = ?, outcome = ?, calls = ?, pages = ? where id = ?",
+                (own_time(self.now()), outcome, calls, pages, run_id),
             )
+            if counts is not None:
+                tx.execute(
+                    "update _runs set inserted = ?, replaced = ?, deleted = ?, revived = ?, unchanged = ?, superseded = ?, "
+                    "quarantined = ? where id = ?",
+                    (*_numbers(counts), run_id),
+                )
 
     def remembered(self, day: str) -> str | None:
         """Return what was remembered of the tenants on *day*, None where that was another day."""
@@ -243,6 +267,24 @@ class Transaction:
         self.execute(
             "insert into _meta (key, value) values (?, ?) on conflict (key) do update set value = excluded.value", (key, value)
         )
+
+    def kept(self, key: str) -> str | None:
+        """Return one value of `_meta`, None where there is none."""
+        found = self.execute("select value from _meta where key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def replace_enums(self, enums: Mapping[str, Mapping[str, str]]) -> None:
+        """Let `_enums` hold *enums* (name, key, label) and nothing else."""
+        self.execute("delete from _enums")
+        self._connection.executemany(
+            # Two keys that are one number, such as "7" and "07", are one value: the first stays.
+            "insert or ignore into _enums (name, key, label, column_name) values (?, ?, ?, ?)",
+            [(name, key, label, _column_of(name)) for name, values in enums.items() for key, label in values.items()],
+        )
+
+    def let_go(self, ids: Sequence[str]) -> int:
+        """Remove *ids* from quarantine, whether they were applied or not; return how many were there."""
+        return sum(self.execute("delete from _quarantine where id = ?", (id_,)).rowcount for id_ in ids)
 
     def settle_identity(self, account: str | None) -> None:
         """Note whose mirror it is and how it deletes; once something is in it, refuse another account and another way."""
@@ -338,6 +380,7 @@ class Transaction:
             ],
         )
         self._release(stream, plan)
+        self._count_records(stream, plan)
         counts = replace(plan.counts(), quarantined=self._set_aside(stream, plan, run_id, source, now))
         # With every page, so that the row of a run that is killed tells the truth.
         self.execute(
@@ -346,6 +389,17 @@ class Transaction:
             (*_numbers(counts), run_id),
         )
         return counts
+
+    def _count_records(self, stream: Stream, plan: Plan) -> None:
+        """Keep the number of living records: what comes to life or dies is logged, each time, and nothing else is."""
+        counts = plan.counts()
+        more = counts.inserted + counts.revived - counts.deleted
+        if more:
+            self.execute(
+                "insert into _streams (tenant_id, location_id, entity, records) values (?, ?, ?, ?) "
+                "on conflict (tenant_id, location_id, entity) do update set records = records + excluded.records",
+                (*stream, more),
+            )
 
     def remember(self, stream: Stream, place: Mapping[str, Json] | None, **columns: Unpack[StreamColumns]) -> None:
         """Set where the drain of *stream* goes on, None where it is at its end, and the named columns of its state."""
@@ -507,6 +561,11 @@ class Transaction:
                     (id_, now, now, run_id, source, broken.reason, broken.body, *stream, broken.id, ticks),
                 )
         return new
+
+
+def _column_of(enum: str) -> str:
+    """Return what the columns that hold values of *enum* are called, whether or not its own name ends as theirs do."""
+    return enum if enum.lower().endswith("enum") else f"{enum}Enum"
 
 
 def _filled(columns: Sequence[str], values: Sequence[Value | None]) -> Row:

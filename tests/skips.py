@@ -28,7 +28,7 @@ class _Skips:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for nodeid in self.unexpected:
-            terminalreporter.write_line(f"skipped, and not in EXPECTED_SKIPS of tests/conftest.py: {nodeid}", red=True)
+            terminalreporter.write_line(f"skipped, and not in EXPECTED_SKIPS of tests/skips.py: {nodeid}", red=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,430 @@
+"""One call to the service over HTTP, in as many attempts as it is worth.
+
+A `Call` is something wanted. `Transport.persist` makes attempts at it, each of which sends (`send`), looks at the status and
+reads (`read`). What is worth another attempt is an UnansweredError on its way from an attempt to `persist`. This is the one
+home of tenacity and, with `diagnosis`, of requests.
+
+Invariants:
+
+- A call is given up once it has sent `attempts` requests; only within an attempt may there be one more (a new token or address).
+- Nothing but `persist` waits or asks again. A redirect is never followed: token and secret would go with it.
+- No exception of requests, urllib3 or tenacity leaves this module, and no UnansweredError leaves `persist`.
+- No message and no log line holds a secret, a token, the id or a value of a record. A message about a failed call has its
+  status, its referenceId and its RequestId, as far as they exist: the vendor's support asks for them.
+"""
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar, cast
+
+import requests
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from urllib3 import exceptions as urllib3_errors
+
+from delta_mirror import __version__
+from delta_mirror.core.model import Stream
+from delta_mirror.core.values import EPOCH, SECOND
+from delta_mirror.dds.addresses import host_of, is_loopback
+from delta_mirror.dds.answers import Token, is_own_answer, read_seconds
+from delta_mirror.dds.diagnosis import diagnose
+from delta_mirror.dds.wire import reference_of
+from delta_mirror.errors import ConfigError, DeltaMirrorError, LimitedError, ProtocolError, UnreachableError
+
+FIRST_WAIT = 1.0  # seconds, doubled with every further attempt
+LONGEST_STOP = 7 * 86400.0  # seconds; a Retry-After beyond it is a slip, and must not stop the mirror for ever
+LARGEST_BODY = 256 * 1024 * 1024  # bytes; two hundred records are far below one hundredth of it
+CHUNK = 64 * 1024  # bytes
+
+_log = logging.getLogger("delta_mirror.dds")
+
+Answered = TypeVar("Answered")
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How patiently the service is asked.
+
+    `timeout` (seconds) holds for connecting and for each wait for bytes. `attempts` counts the first one. `max_wait` is the
+    longest pause between two attempts, in seconds. `ca_file` is a file of certificate authorities that takes the place of the
+    usual ones, empty for the usual ones.
+    """
+
+    timeout: float
+    attempts: int
+    max_wait: float
+    ca_file: str
+
+
+@dataclass(slots=True)
+class Call:
+    """Something that is wanted of the service, and what has been done for it so far.
+
+    `wanted` says in messages what is asked for. `stream` is on whose behalf, None where for none; where the service says stop,
+    it is this stream that is told. `address_key` is the key of the configuration that gives the address, None where none
+    does. `sent` counts the requests, `refused` is the token that one of them was refused with.
+    """
+
+    wanted: str
+    stream: Stream | None
+    address_key: str | None
+    sent: int = 0
+    refused: Token | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, read whole. `date` is the service's own clock in seconds since the epoch, `received` is ours."""
+
+    status: int
+    body: bytes
+    received: float
+    date: float | None
+    retry_after: str
+    location: str
+    request_id: str | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the status is one of the 2xx."""
+        return self.status // 100 == 2
+
+    def trace(self) -> str:
+        """Return what the vendor's support asks for."""
+        return _trace(self.status, reference_of(self.body), self.request_id)
+
+
+class UnansweredError(Exception):
+    """One attempt without a usable answer, worth another one.
+
+    `wait` is for how many seconds the service asks, None where for none. `status` is None where no answer came.
+    """
+
+    def __init__(self, trouble: str, advice: str, trace: str, *, status: int | None = None, wait: float | None = None) -> None:
+        super().__init__(trouble)
+        self.trouble = trouble
+        self.advice = advice
+        self.trace = trace
+        self.status = status
+        self.wait = wait
+
+
+class Clock:
+    """Our own clock (`now`, seconds since the epoch), and the service's as far as its answers have told it."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self._ahead = 0.0  # seconds by which the service's clock is ahead of ours
+
+    def ticks(self) -> int:
+        """Return the service's clock now, in ticks."""
+        return _ticks(self.now() + self._ahead)
+
+    def ticks_at(self, answer: Answer) -> int:
+        """Return the service's clock when it gave *answer*, in ticks."""
+        return _ticks(self.seconds_at(answer))
+
+    def seconds_at(self, answer: Answer) -> float:
+        """Return the service's clock when it gave *answer*, in seconds since the epoch."""
+        return answer.received + self._ahead if answer.date is None else answer.date
+
+    def learn(self, answer: Answer) -> None:
+        """Correct our clock by the Date of an answer that the service itself gave; a gateway's is not to be believed."""
+        if answer.date is not None:
+            self._ahead = answer.date - answer.received
+
+    def today(self) -> str:
+        """Return the UTC day by our own clock, as `YYYY-MM-DD`."""
+        return datetime.fromtimestamp(self.now(), UTC).date().isoformat()
+
+
+class Transport:
+    """Makes calls. Several threads may use it at once.
+
+    `limited` is told of every stream that the service stops, and until when (our own seconds since the epoch) where it said.
+
+    Raises:
+        ConfigError: `ca_file` holds no certificates.
+    """
+
+    def __init__(
+        self,
+        manners: Manners,
+        clock: Clock,
+        limited: Callable[[Stream, float | None], None],
+        *,
+        sleep: Callable[[float], None],
+        jitter: Callable[[], float],
+        largest_body: int,
+    ) -> None:
+        self._manners = manners
+        self._clock = clock
+        self._limited = limited
+        self._sleep = sleep
+        self._jitter = jitter
+        self._largest_body = largest_body
+        self._lock = threading.Lock()
+        self._own = threading.local()
+        self._sessions: list[requests.Session] = []
+        _check_ca_file(manners.ca_file)
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            sessions, self._sessions = self._sessions, []
+            self._own = threading.local()
+        for session in sessions:
+            session.close()
+
+    # One call
+
+    def persist(self, call: Call, attempt: Callable[[], Answered]) -> Answered:
+        """Return what *attempt* brings, made again while it ends in an UnansweredError and is worth it.
+
+        Raises:
+            LimitedError: the service asks for a longer pause than `max_wait`, or limits us to the last attempt; `limited` has
+                been told.
+            UnreachableError: the attempts are used up otherwise.
+        """
+        retrying = Retrying(
+            stop=lambda state: call.sent >= self._manners.attempts or self._is_told_to_stop(_last(state)),
+            wait=lambda state: self._pause(call, _last(state)),
+            sleep=self._sleep,
+            retry=retry_if_exception_type(UnansweredError),
+            before_sleep=lambda state: self._warn(call, _last(state), state.upcoming_sleep),
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except UnansweredError as last:
+            raise self._give_up(call, last) from last
+
+    def _is_told_to_stop(self, last: UnansweredError) -> bool:
+        return last.wait is not None and last.wait > self._manners.max_wait
+
+    def _pause(self, call: Call, last: UnansweredError) -> float:
+        own = FIRST_WAIT * 2.0 ** min(call.sent - 1, 30) * (1 + self._jitter())
+        # A short Retry-After does not shorten the pause: a service that answers "0" to all would be asked at full speed.
+        return max(min(own, self._manners.max_wait), last.wait or 0.0)
+
+    def _warn(self, call: Call, last: UnansweredError, pause: float) -> None:
+        number = f"attempt {call.sent + 1} of {self._manners.attempts}"
+        _log.warning("%s: %s (%s); %s in %.1f s", call.wanted, last.trouble, last.trace, number, pause)
+
+    def _give_up(self, call: Call, last: UnansweredError) -> DeltaMirrorError:
+        """Return the error that *call* ends in after *last*; `limited` is told of a limit."""
+        if last.status in (429, 503) or self._is_told_to_stop(last):
+            until = None if last.wait is None else self._clock.now() + last.wait
+            if call.stream is not None:
+                self._limited(call.stream, until)
+            asks = "" if last.wait is None else f", and asks for a pause of {last.wait:.0f} s"
+            return LimitedError(
+                f"{call.wanted}: the service does not answer for now: {last.trouble}{asks} ({last.trace}). "
+                "Nothing need be done: a later run goes on.",
+                until,
+            )
+        tried = "after 1 attempt" if call.sent == 1 else f"after {call.sent} attempts"
+        where = f" Check {call.address_key}." if call.address_key is not None and last.status is None else ""
+        return UnreachableError(f"{call.wanted}: no usable answer {tried}: {last.trouble} ({last.trace}). {last.advice}{where}")
+
+    # One answer
+
+    def read(self, answer: Answer, read: Callable[[], Answered]) -> Answered:
+        """Return what *read* makes of *answer*, which the service seems to have given, and take its clock from it.
+
+        Raises:
+            UnansweredError: *read* cannot read it, and something else has given it.
+            ProtocolError: *read* cannot read it.
+        """
+        try:
+            found = read()
+        except ProtocolError as error:
+            # Looked at only now: a page is large, and nearly every one is read at the first go.
+            if not is_own_answer(answer.body):
+                raise UnansweredError(
+                    "the answer is not the service's own JSON",
+                    "A gateway, a login page or a maintenance page answers in the service's place.",
+                    answer.trace(),
+                    status=answer.status,
+                ) from error
+            raise ProtocolError(f"{error} ({answer.trace()})") from error
+        self._clock.learn(answer)
+        return found
+
+    def refuse_for_all(self, call: Call, answer: Answer) -> None:
+        """Raise what the status of a bad *answer* means whatever was asked; return where that depends on what was asked."""
+        if answer.status in (408, 429) or answer.status >= 500:
+            raise UnansweredError(
+                {408: "the service timed out", 429: "too many calls", 503: "the service is unavailable"}.get(
+                    answer.status, "the service failed"
+                ),
+                "Try again later; if it stays, send the ids above to the vendor's support.",
+                answer.trace(),
+                status=answer.status,
+                wait=self._asked_pause(answer),
+            )
+        if 300 <= answer.status < 400:
+            towards = f" to {host_of(answer.location)}" if host_of(answer.location) else ""
+            raise ProtocolError(
+                f"{call.wanted}: the answer is a redirect{towards}, which is not followed ({answer.trace()}). "
+                "Check the addresses under [dds], and whether a login page stands in between."
+            )
+        if answer.status == 407:
+            raise UnreachableError(
+                f"{call.wanted}: the proxy asks for credentials ({answer.trace()}). Give them in the address of the proxy "
+                "(HTTPS_PROXY), or exempt the host (NO_PROXY)."
+            )
+
+    def _asked_pause(self, answer: Answer) -> float | None:
+        """Return the seconds of `Retry-After`, None where there is none; a date is read by the service's own clock."""
+        text = answer.retry_after.strip()
+        seconds = read_seconds(text)
+        if seconds is None:
+            then = _read_http_date(text)
+            if then is None:
+                return None
+            seconds = then - self._clock.seconds_at(answer)
+        return min(max(seconds, 0.0), LONGEST_STOP)
+
+    # One request
+
+    def send(
+        self,
+        call: Call,
+        method: str,
+        url: str,
+        shown: str,
+        *,
+        token: Token | None = None,
+        form: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> Answer:
+        """Return the answer to one request, read whole, whatever its status. *shown* stands for *url* in the log.
+
+        Raises:
+            UnansweredError: none came, or only a part.
+            UnreachableError: none can come until something is mended: TLS, an address that cannot be called.
+            ProtocolError: it is larger than `largest_body`.
+        """
+        call.sent += 1
+        started = self._clock.now()
+        try:
+            with self._request(method, url, token, form) as response:
+                body = self._body(call, response, request_id)
+        except (OSError, urllib3_errors.HTTPError) as error:  # every exception of requests is an OSError
+            failure, trace = diagnose(error), _trace(None, None, request_id)
+            _log.debug("%s %s -> %s, %.3f s (%s)", method, shown, failure.trouble, self._clock.now() - started, trace)
+            trouble = f"{failure.trouble} at {host_of(url)}"
+            if failure.is_final:
+                raise UnreachableError(f"{call.wanted}: {trouble} ({trace}). {failure.advice}") from error
+            raise UnansweredError(trouble, failure.advice, trace) from error
+        received = self._clock.now()
+        sent = response.headers
+        date = _read_http_date(sent.get("Date", ""))
+        answer = Answer(
+            response.status_code, body, received, date, sent.get("Retry-After", ""), sent.get("Location", ""), request_id
+        )
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s %s -> %d bytes, %.3f s (%s)", method, shown, len(body), received - started, answer.trace())
+        return answer
+
+    def _request(self, method: str, url: str, token: Token | None, form: Mapping[str, str] | None) -> requests.Response:
+        headers = {"Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.text}"
+        return self._session().request(
+            method,
+            url,
+            data=form,
+            headers=headers,
+            timeout=(self._manners.timeout, self._manners.timeout),
+            allow_redirects=False,
+            stream=True,
+            verify=self._manners.ca_file or True,
+            # An empty address overrules the environment's proxy, which knows nothing of this machine's own ports.
+            proxies={"http": "", "https": "", "all": ""} if is_loopback(url) else None,
+        )
+
+    def _body(self, call: Call, response: requests.Response, request_id: str | None) -> bytes:
+        told = response.headers.get("Content-Length", "")
+        body = bytearray()
+        if not (told.isdecimal() and len(told) < 19 and int(told) > self._largest_body):
+            for chunk in response.iter_content(CHUNK):
+                body += chunk
+                if len(body) > self._largest_body:
+                    break
+            else:
+                return bytes(body)
+        trace = _trace(response.status_code, None, request_id)
+        raise ProtocolError(
+            f"{call.wanted}: the answer is larger than {self._largest_body} bytes ({trace}). "
+            "A smaller dds.items_per_page makes smaller pages."
+        )
+
+    def _session(self) -> requests.Session:
+        """Return this thread's own session: a session of requests is not safe to share."""
+        session: requests.Session | None = getattr(self._own, "session", None)
+        if session is None:
+            session = _Session()
+            session.headers.update({"User-Agent": f"delta-mirror/{__version__}", "Accept-Encoding": "gzip"})
+            self._own.session = session
+            with self._lock:
+                self._sessions.append(session)
+        return session
+
+
+class _Session(requests.Session):
+    """A session that adds nothing to what is asked, and follows nothing of what is answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Proxies come from the environment, so the environment is trusted; but .netrc comes with it, and would put its own
+        # Authorization in place of ours (or beside the secret) unless some auth is set.
+        self.auth = _as_it_is
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: even told not to follow a redirect, requests reads all of it, and fails at a Location that is none."""
+
+
+def _last(state: RetryCallState) -> UnansweredError:
+    """Return what the attempt just made ended in: tenacity stops and waits only after an error that is retried at all."""
+    return cast("UnansweredError", state.outcome and state.outcome.exception())
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _trace(status: int | None, reference_id: str | None, request_id: str | None) -> str:
+    named = (
+        "no answer" if status is None else f"status {status}",
+        reference_id and f"referenceId {reference_id}",
+        request_id and f"RequestId {request_id}",
+    )
+    return ", ".join(part for part in named if part)
+
+
+def _ticks(seconds: float) -> int:
+    return EPOCH + int(seconds * SECOND)
+
+
+def _read_http_date(text: str) -> float | None:
+    """Return an HTTP date in seconds since the epoch, None where *text* is none."""
+    try:
+        then = parsedate_to_datetime(text)
+        return (then if then.tzinfo is not None else then.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _check_ca_file(path: str) -> None:
+    """Refuse a file without certificates now: later, requests would call it a failure of the service's."""
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"http.ca_file cannot be read as certificates in PEM form: {path}") from error

@@ -1,0 +1,1 @@
+"""The rules of the program, as tables, properties and state machines."""
