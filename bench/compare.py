@@ -2,8 +2,8 @@
 
 A round is: a full drain into a new file, a quiet run, a run after so many changed records; of each first the bare loop, then the
 program. Shown are the medians over the rounds: wall time, processor time and the highest resident memory of the process, and the
-program's time as a multiple of the loop's. The service has a process of its own; where it and its client wait for each other, wall
-time says less than processor time, so both are shown, and what the service itself used.
+program's time as a multiple of the loop's. The service has a process of its own; where a client waits for it, wall time says less
+than processor time. So both are shown, and what the service itself used.
 
 Nothing is asserted about time. What is asserted is that both have done their work: both files hold the same records, the log has
 every change once, the deleted records are gone and have their tombstones, a quiet run has written nothing, and a second run is

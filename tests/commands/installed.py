@@ -2,7 +2,8 @@
 
 Invariants:
 
-- The program is the console script of the environment that runs the tests, in a process of its own, over real sockets.
+- The program is the console script of the environment that runs the tests, in a process of its own, over real sockets. Only
+  what leads up to what a test is about may run in the test's own process, by `fill`.
 - The mirror is read by bare sqlite3, beside the program and not through it.
 - A process finds no configuration, no home and no secrets but those of its own folder.
 """
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 from delta_mirror.config import Config, load_config
 from delta_mirror.core.values import read_ticks
+from delta_mirror.jobs.deltas import RunReport, run_deltas
 from delta_mirror.simulator import CLIENT_ID, CLIENT_SECRET, Service, Stream
 
 SYNC = Path(sys.executable).with_name("sync")
@@ -113,9 +115,9 @@ class Shop:
             text=True,
         )
 
-    def sync(self, *arguments: str, expect: int | None = 0, **environment: str) -> Ended:
+    def sync(self, *arguments: str, expect: int | None = 0) -> Ended:
         """Return how `sync` with these arguments has ended; *expect* is its exit code, None any."""
-        return self.end(self.start(*arguments, **environment), expect=expect)
+        return self.end(self.start(*arguments), expect=expect)
 
     def end(self, process: subprocess.Popen[str], *, expect: int | None = 0) -> Ended:
         """Return how *process* has ended."""
@@ -127,9 +129,9 @@ class Shop:
         return ended
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def running(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
         """Start a process that is gone at the end of the body, however that ends."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, **environment)
         try:
             yield process
         finally:
@@ -146,6 +148,16 @@ class Shop:
                 yield process
             finally:
                 held.set()
+
+    def fill(self, *, expect: str = "done") -> RunReport:
+        """Run `deltas` inside this process, which is quicker: for what only leads up to what a test is about."""
+        report = run_deltas(self.config())
+        assert report.outcome == expect, [report.trouble, *(each.error for each in report.streams)]
+        return report
+
+    def public_calls(self) -> int:
+        """Return how many calls of the public API, which are those that count, the service has had."""
+        return sum(call.endpoint in ("changes", "latest", "enums") for call in self.service.calls)
 
     def rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         """Return what the mirror answers to *sql*."""

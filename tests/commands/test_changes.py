@@ -26,7 +26,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             if step == 2:
                 world.delete(ada(shop))
             world.advance(MINUTE)
-            shop.sync("deltas")
+            shop.fill()
         yield shop
 
 
@@ -94,7 +94,7 @@ def test_changes_without_a_mirror_are_refused(shop: Shop) -> None:
 @pytest.mark.parametrize("arguments", [["changes"], ["changes", "--json"]], ids=" ".join)
 def test_a_closed_pipe_ends_silently(shop: Shop, arguments: list[str]) -> None:
     shop.service.world.populate(clients=2000, phones=0, over=DAY)
-    shop.sync("deltas")
+    shop.fill()
     with shop.running(*arguments) as process:
         assert process.stdout is not None
         assert process.stdout.readline()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from installed import Ended, Shop
-from oracle import assert_exact
+from installed import SYNC, Ended, Shop
 
 from delta_mirror.simulator import CLIENT_ID, CLIENT_SECRET, DAY, MINUTE, World
 from delta_mirror.simulator.faults import error_in_200, html, status
+from oracle import assert_exact
 
 # --- what is refused -----------------------------------------------------------------------------------------------------------
 
@@ -71,14 +71,16 @@ def test_the_configuration_is_found_by_option_by_variable_and_in_the_folder(shop
     other = shop.folder / "other.toml"
     other.write_text(shop.configuration.read_text().replace("mirror.db", "other.db"))
     other.chmod(0o600)
-    for arguments, environment, mirror in (
+    named = {"DELTA_MIRROR_CONFIG": str(other)}
+    environments: list[tuple[tuple[str, ...], dict[str, str], str]] = [
         ((), {}, "mirror.db"),
-        ((), {"DELTA_MIRROR_CONFIG": str(other)}, "other.db"),
+        ((), named, "other.db"),
         (("--config", str(other)), {}, "other.db"),
-        (("--config", str(shop.configuration)), {"DELTA_MIRROR_CONFIG": str(other)}, "mirror.db"),
-    ):
-        told = shop.sync(*arguments, "status", "--json", **environment).json()
-        assert told["mirror"] == str(shop.folder / mirror)
+        (("--config", str(shop.configuration)), named, "mirror.db"),
+    ]
+    for arguments, environment, mirror in environments:
+        with shop.running(*arguments, "status", "--json", **environment) as process:
+            assert shop.end(process).json()["mirror"] == str(shop.folder / mirror)
 
 
 def test_no_stream_selected_is_exit_3(shop: Shop, world: World) -> None:
@@ -110,7 +112,7 @@ def test_options_select_streams_and_the_others_are_not_asked(
 def filled(shop: Shop, world: World) -> Shop:
     """A mirror that something is in."""
     world.populate(clients=5, over=DAY)
-    shop.sync("deltas")
+    shop.fill()
     return shop
 
 
@@ -225,8 +227,6 @@ def test_verbose_tells_of_every_call(shop: Shop, world: World) -> None:
 
 
 def test_the_same_program_is_installed_under_both_names(shop: Shop) -> None:
-    from installed import SYNC
-
     assert SYNC.with_name("delta-mirror").exists()
     assert shop.sync("--version").out.startswith("delta-mirror ")
     assert "deltas" in shop.sync("--help").out
@@ -244,7 +244,9 @@ def outputs(shop: Shop) -> Iterator[Ended]:
     bad = world.create("Client", FirstName="Zebulonia", EmailAddress="zebulonia@example.com", _Odd="zebu-external")
     world.add_phone(bad, "5550177")
     world.advance(MINUTE)
-    echo = json.dumps({"ReferenceId": "0f0f", "Error": {"ErrorCode": "Zebulonia", "Message": f"Zebulonia {CLIENT_SECRET}"}})
+    echo = json.dumps(
+        {"ReferenceId": "0f0f", "Error": {"ErrorCode": "ValidationFailed", "Message": f"Zebulonia {CLIENT_SECRET}"}}
+    )
     for fault in (
         None,
         status(500, body=echo.encode(), endpoint="changes", times=None),
@@ -283,7 +285,7 @@ def test_no_secret_no_token_and_no_value_of_a_record_is_ever_said(shop: Shop, wo
 def test_a_configuration_with_a_literal_secret_that_others_can_read_is_warned_of(shop: Shop, world: World) -> None:
     world.populate(clients=3, over=DAY)
     shop.configuration.chmod(0o644)
-    ended = shop.sync("--quiet", "deltas")
+    ended = shop.sync("deltas")
     assert "warning: " in ended.err
     assert "chmod 600" in ended.err
     assert CLIENT_SECRET not in ended.err

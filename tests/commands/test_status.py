@@ -43,7 +43,7 @@ def test_without_a_mirror_the_configured_streams_are_new_and_no_file_is_made(sho
 
 def test_status_as_json_has_the_keys_that_programs_rely_on(shop: Shop) -> None:
     shop.service.world.populate(clients=9, sales=4, over=DAY)
-    shop.sync("deltas")
+    shop.fill()
     told = shop.sync("status", "--json").json()
     assert set(told) >= {"mirror", "streams", "quarantine", "last_run"}
     assert told["mirror"] == str(shop.mirror)
@@ -65,7 +65,7 @@ def test_status_as_json_has_the_keys_that_programs_rely_on(shop: Shop) -> None:
 def test_lag_counts_from_the_moment_at_which_the_last_whole_drain_began(shop: Shop) -> None:
     world = shop.service.world
     world.populate(clients=9, over=DAY)
-    shop.sync("deltas")
+    shop.fill()
     world.advance(30 * MINUTE)
     shop.service.faults.append(status(500, entity="Client", location=9, times=None))
     shop.sync("deltas", expect=3)
@@ -90,12 +90,12 @@ def test_status_tells_errors_gaps_quarantine_and_the_missing_baseline_to_people(
     assert "Sale: gap" in told
     assert "last error: page 0 of Sale" in told
     assert re.search(r"gap from 2026-\S+Z to 2026-\S+Z: run `sync full-starter`", told)
-    assert told.splitlines()[-1] == "quarantine: 1"
+    assert re.search(r"quarantine: 1\b", told)
 
 
 def test_a_stream_that_is_no_longer_configured_is_shown_as_such(shop: Shop) -> None:
     shop.service.world.populate(clients=9, sales=4, over=DAY)
-    shop.sync("deltas")
+    shop.fill()
     shop.configure(locations=[(11, 9)], entities=["Client"])
     told = {(each["location_id"], each["entity"]): each["configured"] for each in shop.sync("status", "--json").json()["streams"]}
     assert [place for place, configured in told.items() if configured] == [(9, "Client")]

@@ -42,8 +42,7 @@ def test_a_run_that_waits_for_a_page_ends_at_once_with_nothing_half_written(larg
     assert_log_tells_one_story(large)
 
 
-@pytest.mark.parametrize("number", EXITS, ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize("endpoint", ["token", "tenants"])
+@pytest.mark.parametrize(("endpoint", "number"), [("token", signal.SIGTERM), ("tenants", signal.SIGINT)])
 def test_a_run_that_waits_for_the_marketplace_ends_at_once(large: Shop, endpoint: str, number: signal.Signals) -> None:
     held = Held()
     large.service.faults.append(slow(held, endpoint="token" if endpoint == "token" else "tenants"))

@@ -23,7 +23,7 @@ CONTRIBUTING = ROOT / "docs" / "contributing.md"
 PROMISED = 10
 
 # Options of other programs that the documentation shows.
-FOREIGN_OPTIONS = {"--clients", "--dial"}
+FOREIGN_OPTIONS = {"--clients", "--dial", "--records", "--rounds"}
 
 
 def all_exit_codes() -> set[int]:
@@ -38,11 +38,25 @@ def all_exit_codes() -> set[int]:
     }
 
 
+def all_commands() -> dict[str, click.Command]:
+    """Return every command under its whole name, those within a group of commands too."""
+    found: dict[str, click.Command] = {"sync": main.sync}
+    waiting: list[tuple[str, click.Group]] = [("sync", main.sync)]
+    while waiting:
+        name, group = waiting.pop()
+        context = click.Context(group)
+        for child in group.list_commands(context):
+            command = group.get_command(context, child)
+            assert command is not None
+            found[f"{name} {child}"] = command
+            if isinstance(command, click.Group):
+                waiting.append((f"{name} {child}", command))
+    return found
+
+
 def options_of(name: str) -> set[str]:
-    context = click.Context(main.sync)
-    command = main.sync if name == "sync" else main.sync.get_command(context, name.removeprefix("sync "))
-    assert command is not None
-    given = {option for parameter in command.params if isinstance(parameter, click.Option) for option in parameter.opts}
+    parameters = all_commands()[name].params
+    given = {option for parameter in parameters if isinstance(parameter, click.Option) for option in parameter.opts}
     return given | ({"-h", "--help"} if name == "sync" else set())
 
 
@@ -56,10 +70,10 @@ def paragraphs(document: Path) -> list[str]:
 def test_every_command_has_its_section_and_every_section_its_command() -> None:
     documented = {found for heading in headings(OPERATING) for found in code_in(heading) if found.startswith("sync")}
 
-    assert documented == {"sync", *(f"sync {name}" for name in main.COMMANDS)}
+    assert documented == set(all_commands())
 
 
-@pytest.mark.parametrize("command", ["sync", *(f"sync {name}" for name in main.COMMANDS)])
+@pytest.mark.parametrize("command", all_commands())
 def test_section_of_a_command_has_its_options_and_no_others(command: str) -> None:
     cells = [row[0] for row in rows(section(OPERATING, f"`{command}`"))]
     documented = {code.split()[0] for cell in cells for code in code_in(cell)}
@@ -71,9 +85,10 @@ def test_section_of_a_command_has_its_options_and_no_others(command: str) -> Non
 def test_no_document_speaks_of_a_command_that_there_is_not_yet_as_if_there_were(document: Path) -> None:
     today = "\n\n".join(part for part in paragraphs(document) if "Not yet:" not in part)
     code = "\n".join([*re.findall(r"`([^`\n]+)`", today), *(block.text for block in documents.blocks("sh", document))])
-    shown = set(documents.words_after(re.sub(r" --(quiet|verbose)| --config \S+", "", code), "sync"))
+    plain = re.sub(r" --(quiet|verbose)| --config \S+", "", code)
 
-    assert shown <= set(main.COMMANDS)
+    assert set(documents.words_after(plain, "sync")) <= set(main.COMMANDS)
+    assert {f"sync quarantine {word}" for word in documents.words_after(plain, "sync quarantine")} <= set(all_commands())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
@@ -81,7 +96,7 @@ def test_every_option_that_a_document_names_exists(document: Path) -> None:
     today = "\n\n".join(part for part in re.split(r"\n\s*\n", text_of(document)) if "Not yet:" not in part)
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"^-- .*$", "", today, flags=re.MULTILINE)))
 
-    assert named <= set().union(FOREIGN_OPTIONS, *(options_of(f"sync {name}") for name in main.COMMANDS), options_of("sync"))
+    assert named <= set().union(FOREIGN_OPTIONS, *map(options_of, all_commands()))
 
 
 @pytest.mark.parametrize("document", [README, OPERATING], ids=lambda document: document.name)
@@ -186,7 +201,7 @@ def test_every_promise_names_modules_and_tests() -> None:
         promise
         for promise in promises
         if not re.search(r"^Kept in: `", section(PROMISES, promise), re.MULTILINE)
-        or not re.search(r"^Shown by: `test_", section(PROMISES, promise), re.MULTILINE)
+        or not re.search(r"^Shown by:\n\n- `test_", section(PROMISES, promise), re.MULTILINE)
     ]
 
     assert [int(promise.split(".")[0]) for promise in promises] == list(range(1, PROMISED + 1))

@@ -87,7 +87,7 @@ class Ledger:
 
     budget: int = 1000
     admitted: list[Stream] = field(default_factory=list)
-    limits: list[tuple[Stream, float | None]] = field(default_factory=list)
+    limits: list[tuple[Stream | None, float | None]] = field(default_factory=list)
 
     def admit(self, stream: Stream) -> None:
         if len(self.admitted) >= self.budget:
@@ -97,7 +97,7 @@ class Ledger:
     def check(self, stream: Stream) -> None:
         """Nothing is stopped."""
 
-    def limited(self, stream: Stream, until: float | None) -> None:
+    def limited(self, stream: Stream | None, until: float | None) -> None:
         self.limits.append((stream, until))
 
 

@@ -55,7 +55,7 @@ class World:
         self.seconds = NOW
         self.slept: list[float] = []
         self.admitted: list[Stream] = []
-        self.limits: list[tuple[Stream, float | None]] = []
+        self.limits: list[tuple[Stream | None, float | None]] = []
         self.budget = 1000
         self.stopped = False
         self.kept: dict[str, str] = {}
@@ -81,7 +81,7 @@ class World:
         if self.stopped:
             raise LimitedError("the service has told an earlier call to stop")
 
-    def limited(self, stream: Stream, until: float | None) -> None:
+    def limited(self, stream: Stream | None, until: float | None) -> None:
         self.limits.append((stream, until))
 
     # the memory
@@ -330,11 +330,11 @@ def test_a_limit_that_passes_is_not_remembered(world: World) -> None:
     assert world.limits == []
 
 
-def test_a_limit_of_the_marketplace_is_the_streams_own(world: World) -> None:
+def test_a_limit_of_the_marketplace_holds_for_all_streams(world: World) -> None:
     world.tokens((429, REFUSED, {"Retry-After": "600"}))
     with pytest.raises(LimitedError, match="access token"):
         world.dds().fetch(CLIENTS, FIRST)
-    assert world.limits == [(CLIENTS, NOW + 600)]
+    assert world.limits == [(None, NOW + 600)]
 
 
 def test_a_budget_that_is_spent_between_two_attempts_ends_the_call(world: World) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.common import MomentType, as_selection, open_config, print_json, selecting_streams
+from delta_mirror.cli.common import MomentType, as_selection, open_config, print_json, selecting_streams, write_whatever_comes
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def print_json_of(change: "Logged") -> None:
 def _text_printer(*, verbose: bool) -> "Callable[[Logged], None]":
     from delta_mirror.cli.changes_text import WIDTH_ON_A_TERMINAL, as_line
 
+    write_whatever_comes()
     width = WIDTH_ON_A_TERMINAL if sys.stdout.isatty() else None
 
     def show(change: "Logged") -> None:

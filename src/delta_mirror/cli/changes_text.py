@@ -22,6 +22,8 @@ NOISE = ("EntityVersion", "DateUpdated")
 LEAST_ALIKE = 0.5  # from which on two rows are taken for one that has changed
 MOST_PAIRS = 10_000  # of old and new rows; beyond that they are not compared one by one
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
 
 def as_line(change: "Logged", *, width: int | None, verbose: bool) -> str:
     """Return one change as one line, values shortened to *width* characters, None to none."""
@@ -115,7 +117,7 @@ def _pair(old: "Value | None", new: "Value | None", width: int | None) -> str:
 
 
 def _value(value: "Value | None", width: int | None) -> str:
-    text = _plain(json.dumps(value, ensure_ascii=False))
+    text = _plain(_JSON.encode(value))
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
 
 

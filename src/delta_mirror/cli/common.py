@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
@@ -27,6 +28,8 @@ Done = TypeVar("Done")
 
 EXIT_UNFINISHED = 3
 EXIT_CHECK_FAILED = 5
+
+_JSON = json.JSONEncoder(ensure_ascii=False)  # once: `json.dumps` would build one for every line of a listing
 
 
 def open_config(given: str | None) -> Config:
@@ -117,9 +120,15 @@ def run_as_json(run: "Run") -> dict[str, object]:
     }
 
 
+def write_whatever_comes() -> None:
+    """Let standard output show a character that its encoding lacks as an escape, instead of ending the program."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def print_json(value: object) -> None:
     """Write *value* as one line of JSON to standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(_JSON.encode(value) + "\n")
 
 
 class Stopped:

@@ -12,10 +12,11 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import click
 
+from delta_mirror.cli.common import write_whatever_comes
 from delta_mirror.cli.main import COMMANDS
 from delta_mirror.config import FEED_REACH
 from delta_mirror.core.model import Stream
@@ -23,8 +24,8 @@ from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
 from delta_mirror.mirror.file import own_time
 
-WIDE = 112  # characters, from which on all columns fit
 MOST_ROWS = 300  # for rich, which takes a millisecond and more for each
+BETWEEN_COLUMNS = "   "  # as rich draws them
 MOST_LINES = 10  # of one kind of trouble
 MOST_PLACES = 8  # locations whose calls are told one by one
 STALE = 86_400  # seconds
@@ -36,26 +37,26 @@ class _Column(NamedTuple):
     title: str
     cell: Callable[[StreamStatus], str]
     is_number: bool = False
-    wide_only: bool = False
+    place: Literal["everywhere", "where it fits", "in a pipe"] = "everywhere"
 
 
 def show(status: Status, now: float, *, verbose: bool) -> None:
     """Write *status* to standard output; *now* in seconds since the epoch."""
+    write_whatever_comes()
     is_terminal = sys.stdout.isatty()
     width = _terminal_width() if is_terminal else None
     there = "" if status.exists else " (not there yet; `sync deltas` makes it)"
     click.echo(f"mirror {status.mirror}{there}")
+    are_all = True
     if status.streams:
         click.echo()
-        columns = [
-            each for each in _columns(status, now, verbose=verbose) if not each.wide_only or width is None or width >= WIDE
-        ]
+        columns, are_all = _fitting(_columns(status, now, verbose=verbose), status, width)
         if is_terminal and os.environ.get("TERM") not in (None, "", "dumb", "unknown") and len(status.streams) <= MOST_ROWS:
             _paint(status, columns)
         else:
             click.echo("\n".join(_plain_table(status, columns)))
         click.echo()
-    for line in _facts(status, now, verbose=verbose):
+    for line in _facts(status, now, verbose=verbose, tells_late=not are_all):
         _say(line, width)
     troubles = list(_troubles(status, now, verbose=verbose))
     if troubles:
@@ -94,16 +95,17 @@ def _columns(status: Status, now: float, *, verbose: bool) -> list[_Column]:
     columns = [
         _Column("entity", lambda each: each.known.stream.entity),
         _Column("state", lambda each: each.known.state if each.is_configured else f"({each.known.state})"),
-        _Column("baseline", lambda each: each.known.baseline or "none", wide_only=True),
+        _Column("baseline", lambda each: each.known.baseline or "none", place="where it fits"),
         _Column("lag", lambda each: "-" if each.lag_seconds is None else span(each.lag_seconds)),
         _Column("watermark", lambda each: moment(each.known.watermark)),
         _Column("records", lambda each: f"{each.known.records:,}", is_number=True),
         _Column("last success", lambda each: moment(each.known.last_success_at)),
-        _Column("late", lambda each: f"{each.known.late:,}", is_number=True, wide_only=True),
-        _Column("superseded", lambda each: f"{each.known.superseded:,}", is_number=True, wide_only=True),
+        _Column("late", lambda each: f"{each.known.late:,}", is_number=True, place="where it fits"),
+        _Column("superseded", lambda each: f"{each.known.superseded:,}", is_number=True, place="where it fits"),
     ]
     if any(each.known.last_error for each in status.streams):
-        columns.append(_Column("last error", lambda each: _one_line(each.known.last_error or ""), wide_only=True))
+        # For pipes: no terminal is wide enough, and below the table each error is told in full.
+        columns.append(_Column("last error", lambda each: _one_line(each.known.last_error or ""), place="in a pipe"))
     return columns
 
 
@@ -111,6 +113,18 @@ def _by_place(streams: Iterable[StreamStatus]) -> Iterator[tuple[str, list[Strea
     """Yield the streams of each location under its short name, tenant/location."""
     for (tenant_id, location_id), streams_there in groupby(streams, lambda each: each.known.stream[:2]):
         yield f"{tenant_id}/{location_id}", list(streams_there)
+
+
+def _fitting(columns: list[_Column], status: Status, width: int | None) -> tuple[list[_Column], bool]:
+    """Return the columns that fit into *width*, and whether those are all of what a terminal shows; None takes everything."""
+    if width is None:
+        return columns, True
+    shown = [column for column in columns if column.place != "in a pipe"]
+    cells = [[column.title, *(column.cell(each) for each in status.streams)] for column in shown]
+    needed = len("location") + sum(len(BETWEEN_COLUMNS) + max(map(len, column)) for column in cells)
+    if needed <= width:
+        return shown, True
+    return [column for column in shown if column.place == "everywhere"], False
 
 
 def _plain_table(status: Status, columns: Sequence[_Column]) -> list[str]:
@@ -138,19 +152,12 @@ def _paint(status: Status, columns: Sequence[_Column]) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("location", style="bold", no_wrap=True)
     for column in columns:
-        is_error = column.title == "last error"
-        table.add_column(
-            column.title,
-            justify="right" if column.is_number else "left",
-            no_wrap=is_error,
-            overflow="ellipsis" if is_error else "fold",
-        )
+        table.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
     for place, streams in _by_place(status.streams):
         for number, each in enumerate(streams):
             styles = {
                 "state": colours.get(each.known.state, "") if each.is_configured else "",
                 "lag": "yellow" if (each.lag_seconds or 0) > STALE else "",
-                "last error": "red",
             }
             cells = [Text(column.cell(each), style=styles.get(column.title, "")) for column in columns]
             table.add_row(
@@ -162,11 +169,11 @@ def _paint(status: Status, columns: Sequence[_Column]) -> None:
     Console(highlight=False).print(table)
 
 
-def _facts(status: Status, now: float, *, verbose: bool) -> Iterator[str]:
+def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> Iterator[str]:
     """Yield what holds for the whole mirror."""
     if not status.exists:
         return
-    if not verbose:
+    if tells_late:
         odd = [each for each in status.streams if each.known.late or each.known.superseded]
         told = [f"{_short(each)} {each.known.late} late, {each.known.superseded} superseded" for each in odd[:MOST_LINES]]
         if told:

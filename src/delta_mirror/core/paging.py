@@ -41,6 +41,7 @@ MOST_REPEATS_SMALL = 12  # the same for a page so small that chance alone may re
 SMALL = 5  # entries; fewer make a small page
 STEPS_BACK = (1, SECOND, MINUTE, HOUR)  # how far before the last change to anchor, in ticks; the next where one proves too short
 SKEW = MINUTE  # by so much a change date may seem ahead of the service's clock without being dated in the future
+MOST_BEYOND = 20  # pages that are read behind the end of a list that is counted
 DEBT_RUNS = 8  # for so many runs after a drain that anchored, its list is counted again
 
 UTC = "+00:00"
@@ -79,7 +80,8 @@ class Debt(TypedDict):
     """Lists that are to be counted again, one a run in turn: their StartDates in ticks, and for how many more runs.
 
     Two starts find what one would not: the oldest covers all that was passed by as a record not held before; a record that was
-    held in an older version is only missed in a count that begins after that version. `full` is the size of a full page.
+    held in an older version is only missed in a count that begins after that version. A list just counted goes last, and a drain
+    that brought nothing new puts no start in the place of another: two quiet runs count both. `full` is the size of a full page.
     """
 
     starts: list[int]
@@ -107,7 +109,8 @@ class _Count(NamedTuple):
 
     start: Instant
     expected: int
-    asking: Literal["end", "page 0", "page 1"]
+    asking: Literal["end", "beyond", "page 0", "page 1"]
+    beyond: int = 0  # pages read behind the end
 
 
 class Walk:
@@ -209,6 +212,11 @@ class Walk:
         return PageRequest(self._anchor.text, self._number, self._size, may_be_past_end=past_end)
 
     @property
+    def request_ahead(self) -> PageRequest | None:
+        """What `request` will be once the last page is in the mirror; None where there is none, or it is not known yet."""
+        return None if self._mode == "counting" and self._count is None else self.request
+
+    @property
     def first_call(self) -> int | None:
         """The service's clock when the drain began, in ticks."""
         return self._first_call
@@ -235,9 +243,12 @@ class Walk:
             return None
         before = self._debt["starts"][1:] + self._debt["starts"][:1] if self._debt else []
         if self._anchored:
-            own = max(self._start.ticks, self._watermark - self._watermark % MINUTE) if self._watermark else self._start.ticks
-            starts = sorted({own, *before[:1], *([min(before)] if before else [])}, reverse=True)
-            return Debt(starts=starts, full=self._full, runs=DEBT_RUNS)
+            watermark, reached = self._watermark or 0, self._reached.ticks if self._reached else 0
+            is_new = not before or reached > watermark
+            own = max(self._start.ticks, watermark - watermark % MINUTE) if is_new else max(before)
+            oldest = min([self._start.ticks, *before])
+            starts = [own, oldest] if not before or before[-1] == oldest else [oldest, own]
+            return Debt(starts=list(dict.fromkeys(starts)), full=self._full, runs=DEBT_RUNS)
         if self._debt and self._debt["runs"] > 1:
             return Debt(starts=before, full=self._debt["full"], runs=self._debt["runs"] - 1)
         return None
@@ -323,6 +334,7 @@ class Walk:
         if self._moved:
             self._advance(page, end)
             if before is not None and self._is_next_drains(dates or [end.ticks], before):
+                self._anchored = True  # a drain that was resumed here has read nothing behind this page: it has to be counted
                 self._end_list()
                 return
         if not is_full:
@@ -346,6 +358,8 @@ class Walk:
         if self._number == 1:
             self._from_one = False
         self._note_full(len(self._page_before))
+        if len(page.entries) > self._full:
+            self._note_full(len(page.entries))  # the first page was cut short, although more follow
         known = set(self._page_before)
         if any(
             when is not None and self._last is not None and when < self._last and digest not in known
@@ -528,13 +542,24 @@ class Walk:
             self._from_one = list(page.digests) == list(self._page_before)
             self._ask_count(count._replace(asking="end"))
             return
-        expected = count.expected % self._counted_size
+        index = self._number - (self._from_one is True)
+        expected = max(0, count.expected - index * self._counted_size)
         dates = _dates(page)
         listed = len(page.entries) - sum(self._cutoff < when <= self._clock + SKEW for when in dates)
         if listed > expected and self._from_one is None:
             self._ask_count(count._replace(asking="page 0"))
         elif listed > expected or not _ascend(dates):
             self._sweep_all(count.start.ticks)
+        elif count.asking == "end" and page.entries and not listed:
+            # All of it has changed since this drain began. That the list ended before, only a page with older entries shows.
+            if index > 0:
+                self._number -= 1
+            else:
+                self._sweep_all(count.start.ticks)
+        elif page.entries and (listed < expected or len(page.entries) >= self._counted_size) and count.beyond < MOST_BEYOND:
+            # What has changed since, and what is on its way, may hide an entry that stands out of order behind it.
+            self._count = count._replace(asking="beyond", beyond=count.beyond + 1)
+            self._number += 1
         else:
             self._mode = "done"
 

@@ -7,6 +7,8 @@ Invariants:
 
 - A list is complete when two passes running list equally many entries and the second has shown as many different ones: entries
   only ever leave the part that counts, so equally many means that none left during the second pass, and what it showed is all.
+  Chance can make two passes over a shuffled list equally long: a pass that brings some for the first time proves it only
+  where none of the earlier ones is missing now.
 - A shuffled list (no order among equals, asked with offset and fetch) shows some entries twice and some not at all in one pass:
   the passes add up for as long as the list stays equally long.
 - Where that never comes to pass, passes that bring nothing new end the sweep; more of them where the list is shuffled.
@@ -72,9 +74,10 @@ class Sweep:
         else:
             self._steady = None
         self._quiet = 0 if self._new else self._quiet + 1
+        shows_all = self._steady is not None and len(self._steady) >= len(this) and (not self._new or self._steady >= self._seen)
         self.passes += 1
         self._pass_before, self._pass, self._new = this, [], 0
-        if self._steady is not None and len(self._steady) >= len(this):
+        if shows_all:
             return True
         same_order = before is not None and _same_order(this, before)
         return self._quiet >= (QUIET_PASSES if same_order else QUIET_PASSES_SHUFFLED)

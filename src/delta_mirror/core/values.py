@@ -40,9 +40,9 @@ def read_ticks(text: str) -> int | None:
     found = _DATE_TIME.fullmatch(text)
     if found is None:
         return None
-    year, month, day, hour, minute, second, fraction, offset = found.groups()
+    hour, minute, second, fraction, offset = found.groups()[3:]
     try:
-        days = date(int(year), int(month), int(day)).toordinal() - 1
+        days = date.fromisoformat(text[:10]).toordinal() - 1
     except ValueError:
         return None
     ticks = days * DAY + int(hour) * HOUR + int(minute) * MINUTE

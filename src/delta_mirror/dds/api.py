@@ -44,11 +44,14 @@ class Admission(Protocol):
         ...
 
     def check(self, stream: Stream) -> None:
-        """Raise LimitedError where nothing of the location of *stream* may be called now; count nothing."""
+        """Raise as `admit` where nothing of the location of *stream* may be called now; count nothing."""
         ...
 
-    def limited(self, stream: Stream, until: float | None) -> None:
-        """Remember that the service told *stream* to stop, until *until* (our own seconds since the epoch) where it said."""
+    def limited(self, stream: Stream | None, until: float | None) -> None:
+        """Remember that the service told *stream* to stop, until *until* (our own seconds since the epoch) where it said.
+
+        None is the marketplace, without which nothing can be asked.
+        """
         ...
 
 
@@ -110,8 +113,8 @@ class Dds:
         self._address(stream)
         self._marketplace.token(stream)
 
-    def fetch(self, stream: Stream, request: PageRequest) -> Page:
-        """Return the page that *request* asks for.
+    def fetch(self, stream: Stream, request: PageRequest, counted: Callable[[], None] = lambda: None) -> Page:
+        """Return the page that *request* asks for; *counted* is called each time an attempt has been counted, before it is sent.
 
         Raises:
             CredentialsError: the service refuses the credentials, or a token that it has just issued.
@@ -129,6 +132,7 @@ class Dds:
             query={"StartDate": request.start, "PageNumber": str(request.number), "ItemsPerPage": str(request.size)},
             may_have_moved=request.number == 0,
             may_be_past_end=request.may_be_past_end,
+            counted=counted,
         )
 
     def fetch_latest(self, stream: Stream, id: str) -> Page:  # noqa: A002 - the service's own word
@@ -170,6 +174,7 @@ class Dds:
         may_have_moved: bool = True,
         may_be_past_end: bool = False,
         shown: str | None = None,
+        counted: Callable[[], None] = lambda: None,
     ) -> Answered:
         """Return what *read* makes of the answer to GET *path*.
 
@@ -182,8 +187,9 @@ class Dds:
             may_have_moved: a 404 may mean that the tenant has moved to another cluster.
             may_be_past_end: a 404 of the service itself is for *read*, too.
             shown: the path for the log, where *path* has something in it that is not for logs.
+            counted: called when an attempt has been admitted.
         """
-        call = Call(wanted, stream, "dds.public_api_url" if self._configured else None)
+        call = Call(wanted, stream, stream, "dds.public_api_url" if self._configured else None)
         ids = {"TenantId": str(stream.tenant_id), "LocationId": str(stream.location_id)}
 
         def attempt() -> Answered:
@@ -191,6 +197,7 @@ class Dds:
 
             def send(token: Token) -> Answer:
                 self._admission.admit(stream)
+                counted()
                 request_id = self._new_request_id()
                 asked = urlencode({**ids, **(query or {}), "RequestId": request_id}, quote_via=quote)
                 url, logged = f"{address}/publicapi/v1/{path}?{asked}", f"/publicapi/v1/{shown or path}"

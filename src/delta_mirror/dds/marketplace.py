@@ -67,8 +67,7 @@ class Listing:
 class Marketplace:
     """The marketplace as one account sees it. Several threads may use it at once.
 
-    Where a *stream* is given, it is on its behalf that the marketplace is asked: with the token of its location, and where the
-    marketplace says stop, it is this stream that the ledger of calls is told of.
+    Where a *stream* is given, it is on its behalf that the marketplace is asked: with the token of its location.
 
     Raises:
         ConfigError: the marketplace's address is no plain https address.
@@ -143,7 +142,7 @@ class Marketplace:
 
     def _ask_tenants(self, stream: Stream | None) -> Listing:
         """Return what apps/tenant lists now, and keep it for the rest of the UTC day."""
-        call = Call("apps/tenant", stream, "dds.marketplace_url")
+        call = Call("apps/tenant", stream, None, "dds.marketplace_url")
 
         def send(token: Token) -> Answer:
             return self._transport.send(call, "GET", f"{self._address}/apps/tenant", "/apps/tenant", token=token)
@@ -193,7 +192,7 @@ class Marketplace:
         """Return a token that the service issues now."""
         if self._credentials_refused is not None:
             raise CredentialsError(self._credentials_refused)
-        call = Call("an access token", stream, "dds.marketplace_url")
+        call = Call("an access token", None, None, "dds.marketplace_url")
         form = {
             "grant_type": "client_credentials",
             "client_id": self._account.client_id,

@@ -64,13 +64,15 @@ class Manners:
 class Call:
     """Something that is wanted of the service, and what has been done for it so far.
 
-    `wanted` says in messages what is asked for. `stream` is on whose behalf, None where for none; where the service says stop,
-    it is this stream that is told. `address_key` is the key of the configuration that gives the address, None where none
-    does. `sent` counts the requests, `refused` is the token that one of them was refused with.
+    `wanted` says in messages what is asked for. `stream` is on whose behalf, None where for none. `stops` is the stream whose
+    location is to be left alone where the service says stop, None where that holds for all. `address_key` is the key of the
+    configuration that gives the address, None where none does. `sent` counts the requests, `refused` is the token that one of
+    them was refused with.
     """
 
     wanted: str
     stream: Stream | None
+    stops: Stream | None
     address_key: str | None
     sent: int = 0
     refused: Token | None = None
@@ -145,7 +147,8 @@ class Clock:
 class Transport:
     """Makes calls. Several threads may use it at once.
 
-    `limited` is told of every stream that the service stops, and until when (our own seconds since the epoch) where it said.
+    `limited` is told of every stream that the service stops (None: of all), and until when (our own seconds since the epoch)
+    where it said.
 
     Raises:
         ConfigError: `ca_file` holds no certificates.
@@ -155,7 +158,7 @@ class Transport:
         self,
         manners: Manners,
         clock: Clock,
-        limited: Callable[[Stream, float | None], None],
+        limited: Callable[[Stream | None, float | None], None],
         *,
         sleep: Callable[[float], None],
         jitter: Callable[[], float],
@@ -219,8 +222,7 @@ class Transport:
         """Return the error that *call* ends in after *last*; `limited` is told of a limit."""
         if last.status in (429, 503) or self._is_told_to_stop(last):
             until = None if last.wait is None else self._clock.now() + last.wait
-            if call.stream is not None:
-                self._limited(call.stream, until)
+            self._limited(call.stops, until)
             asks = "" if last.wait is None else f", and asks for a pause of {last.wait:.0f} s"
             return LimitedError(
                 f"{call.wanted}: the service does not answer for now: {last.trouble}{asks} ({last.trace}). "

@@ -20,6 +20,7 @@ from delta_mirror.core.values import is_guid, plain_date_time, plain_row_version
 from delta_mirror.dds.exact_json import (
     Digits,
     Json,
+    Twice,
     UnreadableError,
     UnwritableError,
     holds_twice,
@@ -246,6 +247,12 @@ _stored = _STORED_DATE_TIME.fullmatch
 
 _VERSION_FORM = re.compile(r"[0-9A-F]{16}", re.ASCII)
 
+
+def _is_version(value: Json) -> TypeGuard[str]:
+    """Return whether *value* is a row version in its stored form."""
+    return isinstance(value, str) and _VERSION_FORM.fullmatch(value) is not None
+
+
 _Arrays = list[tuple[str, list[dict[str, Json]]]]
 
 
@@ -281,7 +288,7 @@ class _EntryReader:
         return Record(
             key,
             read_instant(sent[CHANGED] if CHANGED in sent else _find(sent, CHANGED)),
-            version if isinstance(version, str) and _VERSION_FORM.fullmatch(version) else None,
+            version if _is_version(version) else None,
             is_deleted(entity, root, children),
             root,
             children,
@@ -338,15 +345,16 @@ class _EntryReader:
                 arrays.append((name, value))
             elif isinstance(value, Digits):
                 row[name] = str(value)
-            elif is_deeper(value, DEEPEST):
-                raise _UnfitError(_TOO_DEEP)
             else:
-                row[name] = write_sorted(value).decode()
+                row[name] = text = write_sorted(value).decode()
+                # So many levels have as many brackets: counting them spares the walk through nearly every value.
+                if text.count("[") + text.count("{") > DEEPEST and is_deeper(value, DEEPEST):
+                    raise _UnfitError(_TOO_DEEP)
         stored = cast("Row", row)
         if columns.mixed:
             _refuse_twins(stored)
         for name in columns.odd:
-            if name in stored:
+            if name in stored and (name != VERSION or not _is_version(stored[name])):
                 _mend(stored, name)
         return stored, arrays
 
@@ -374,9 +382,12 @@ def _refuse_twins(names: Iterable[str]) -> None:
             raise _UnfitError(f"the columns {twin!r} and {name!r} differ only in case")
 
 
+_OBJECTS = frozenset({dict, Twice})
+
+
 def _is_table(value: Json) -> TypeGuard[list[dict[str, Json]]]:
     """Return whether *value* is a child table: an array of objects, or an empty one."""
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+    return type(value) is list and _OBJECTS.issuperset(map(type, value))
 
 
 def _checked_text(element: Json) -> bytes:
@@ -395,8 +406,8 @@ def _unwrap(element: Json) -> Json:
     if not isinstance(element, dict):
         raise _UnfitError("the entry is no object")
     members = _present(element)
-    if len(members) == 1 and members[0][0].lower() == "snapshotdata":
-        snapshot = members[0][1]
+    name, snapshot = members[0] if len(members) == 1 else ("", None)
+    if name.lower() == "snapshotdata":
         if type(snapshot) is not str:
             return snapshot
         try:

@@ -43,13 +43,14 @@ class Ahead:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._waiting.put(None)
 
-    def ask(self, request: PageRequest) -> None:
-        """Ask for the page that will be taken next, and return as soon as the call is counted.
+    def ask(self, request: PageRequest | None) -> None:
+        """Ask for the page that will be taken next, if it is known, and return as soon as the call is counted.
 
         Counting takes a transaction of its own. Were it not let in first, it would wait for the page that is applied next, and
         nothing would be gained. Where the ledger lets it wait, that page is not kept waiting with it.
         """
-        self._ask(request).is_counted.wait(TURN)
+        if request is not None:
+            self._ask(request).is_counted.wait(TURN)
 
     def take(self, request: PageRequest) -> Page:
         """Return the page of *request*, which is fetched now where it was not asked for ahead."""

@@ -123,6 +123,8 @@ def run_deltas(
             warning = refresh_enums(session, [stream for stream in streams if _is_drained(stream, report)], stop)
             report.warnings += [warning] if warning else []
         report.calls = session.tally.calls
+        doubt = session.doubt_clock()
+        report.warnings += [doubt] if doubt else []
         _heed_refusals(report, session.ledger, dry_run=wishes.dry_run)
         report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
         report.ended_at = now()
@@ -158,10 +160,11 @@ def _heed_refusals(report: RunReport, ledger: Ledger, *, dry_run: bool) -> None:
     for place in sorted(places):
         of_place = [each for each in report.streams if each.stream[:2] == place]
         refused = [each for each in of_place if isinstance(each.error, StreamRefusedError) and each.error.status == 403]
-        if len(of_place) > 1 and len(refused) == len(of_place):
+        # Of a single stream it is the stream's own matter, and of those that were not selected nothing is known.
+        if len(of_place) > 1 and len(refused) == len(of_place) >= len(ledger.sharing(*place)):
             report.trouble.append(
                 f"tenant {place[0]}, location {place[1]}: the service answers 403 to every stream; either it limits our calls, "
                 "or the location is not activated for this account. The next runs leave it alone for a quarter of an hour"
             )
             if not dry_run:
-                ledger.limited(refused[0].stream, None)
+                ledger.limited(refused[0].stream, None, "the service refuses every stream")

@@ -3,6 +3,7 @@
 Invariants:
 
 - A page is one transaction: rows, change log, tombstones, quarantine and the place reached are committed together.
+- While a page is applied the next one is fetched. The place that is kept is the one behind the page applied, never further.
 - Watermark and `caught_up_at` move when the drain is complete, and never back.
 - Whatever goes wrong with a stream stays with it: it is written to its row in `_streams` and told in the report.
 - A drain that was broken off goes on from its last committed page; then the feed is read once more from there to now.
@@ -12,6 +13,7 @@ Invariants:
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, cast
 
 from delta_mirror.core.model import Entry, Page, PageRequest, Stream
@@ -20,6 +22,7 @@ from delta_mirror.core.plan import Counts, Drained, Plan, decide
 from delta_mirror.core.values import DAY, SECOND, read_ticks, write_ticks
 from delta_mirror.core.window import Window, open_window
 from delta_mirror.errors import DiskFullError, PagingError, StreamRefusedError, UnfinishedError
+from delta_mirror.jobs.ahead import Ahead
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Json, StreamState
 from delta_mirror.mirror.write import Mirror, StreamColumns, Transaction
@@ -34,8 +37,8 @@ class Service(Protocol):
     def clock(self) -> int:
         """Return the service's clock, in ticks."""
 
-    def fetch(self, stream: Stream, request: PageRequest) -> Page:
-        """Return one page."""
+    def fetch(self, stream: Stream, request: PageRequest, counted: Callable[[], None]) -> Page:
+        """Return one page; *counted* is called when the call is counted, before it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +110,21 @@ class Drain:
         window = self._open_window(known)
         walk, resumes = self._begin(known, window)
         drained = Drained()
-        while (request := walk.request) is not None:
-            page = self._service.fetch(self._stream, request)
-            trouble = _receive(walk, page)
-            with self._mirror.transaction() as tx:
-                self._apply(tx, page, drained, window)
-                self._keep_place(tx, None if trouble else walk.place())
-            if trouble:
-                raise trouble
-            if walk.entries_return_from is not None:
-                drained.forget_before(walk.entries_return_from)
-            self.report.pages += 1
-            self._watch(self.report)
+        with Ahead(partial(self._service.fetch, self._stream)) as ahead:
+            while (request := walk.request) is not None:
+                page = ahead.take(request)
+                trouble = _receive(walk, page)
+                if not trouble:
+                    ahead.ask(walk.request_ahead)
+                with self._mirror.transaction() as tx:
+                    self._apply(tx, page, drained, window)
+                    self._keep_place(tx, None if trouble else walk.place())
+                if trouble:
+                    raise trouble
+                if walk.entries_return_from is not None:
+                    drained.forget_before(walk.entries_return_from)
+                self.report.pages += 1
+                self._watch(self.report)
         self._complete(known, walk, window, resumes=resumes)
         return resumes
 

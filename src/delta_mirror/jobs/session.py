@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from delta_mirror.config import Config, DdsSection
 from delta_mirror.core.model import Stream
+from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.api import Account, Dds, Manners
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import BusyError
@@ -30,6 +31,7 @@ from delta_mirror.mirror.write import Mirror
 Answered = TypeVar("Answered")
 Task = TypeVar("Task")
 
+WRONG_CLOCK = 300.0  # seconds by which clocks may differ before that is worth a word
 LOOK_AROUND = 0.2  # seconds between two looks at whether the run was told to stop
 
 
@@ -51,12 +53,12 @@ class Tally:
         with self._turn:
             self.calls += 1
 
-    def limited(self, stream: Stream, until: float | None) -> None:
+    def limited(self, stream: Stream | None, until: float | None) -> None:
         """Remember that the service told us to stop."""
         self._ledger.limited(stream, until)
 
     def check(self, stream: Stream) -> None:
-        """Raise LimitedError where nothing of the location of *stream* may be called now."""
+        """Raise what forbids it where nothing of the location of *stream* may be called now."""
         self._ledger.check(stream)
 
 
@@ -84,12 +86,27 @@ class Session:
     tally: Tally
     service: Dds
 
+    def doubt_clock(self) -> str | None:
+        """Return what an operator should know of this machine's clock where it differs from the service's, else None.
+
+        No run depends on it: dates of the service are compared with its own clock.
+        """
+        ahead = self.mirror.now() - seconds_of(self.service.clock())
+        if abs(ahead) <= WRONG_CLOCK:
+            return None
+        return (
+            f"the clock of this machine is {_span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the service's; the run is "
+            "right all the same, but lag, ages and the times of the logs are not. Set the clock (NTP)"
+        )
+
     def streams(self) -> list[Stream]:
         """Return the configured streams: of the configured locations, or of all that the account has; they share the budget.
 
         Raises:
-            UnfinishedError: apps/tenant had to be asked, and did not answer.
+            UnfinishedError: apps/tenant had to be asked, and did not answer, or nothing may be called now.
         """
+        if not self.dds.locations:
+            self.ledger.check(None)
         places: Sequence[tuple[int, int]] = self.dds.locations or self.service.locations()
         streams = [Stream(tenant_id, location_id, entity) for tenant_id, location_id in places for entity in self.dds.entities]
         self.ledger.share(streams)
@@ -116,7 +133,9 @@ def open_session(
     dds = config.require_dds()
     with open_mirror(config, stop=stop, wait=wait, dry_run=dry_run, now=now) as mirror:
         sleep = _interruptible(stop)
-        ledger = Ledger(mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep)
+        ledger = Ledger(
+            mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock())
+        )
         tally = Tally(ledger)
         service = _connect(config, dds, tally, _Forgetful(mirror) if dry_run else mirror, sleep, now)
         try:
@@ -286,3 +305,16 @@ def _interruptible(stop: threading.Event) -> Callable[[float], None]:
             raise StoppedError
 
     return wait
+
+
+def seconds_of(ticks: int) -> float:
+    """Return *ticks* as seconds since the epoch."""
+    return (ticks - EPOCH) / SECOND
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

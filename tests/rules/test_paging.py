@@ -1,0 +1,607 @@
+"""Each trap of a feed by its name: what is read, what it costs, and that nothing is passed by."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from delta_mirror.core.model import Broken, Instant, Page, Record
+from delta_mirror.core.paging import DEBT_RUNS, MOST_PASSES, MOST_REPEATS, NO_HABITS, Debt, Place, Walk
+from delta_mirror.core.values import SECOND, read_instant, write_ticks
+from delta_mirror.errors import PagingError
+from rules.feed_model import DAYS, HOURS, MINUTES, NOON, TICKS, Dials, Feed, Version
+from rules.stream_model import FollowedStream
+
+START = NOON - DAYS
+LATER = 20 * MINUTES  # by then all is visible
+
+
+def feed_of(records: int, dials: Dials | None = None, *, gap: int = TICKS) -> Feed:
+    """Return a feed of so many records, changed one after the other."""
+    feed = Feed(dials or Dials())
+    for number in range(records):
+        feed.change(f"r{number:04}")
+        feed.now += gap
+    return feed
+
+
+def feed_of_ties(before: int, tied: int, after: int, dials: Dials | None = None) -> Feed:
+    """Return a feed of which *tied* records bear one change date."""
+    feed = feed_of(before, dials)
+    for number in range(tied):
+        feed.change(f"tie{number:04}")
+    for number in range(after):
+        feed.now += TICKS
+        feed.change(f"z{number:04}")
+    feed.now += TICKS
+    return feed
+
+
+def drain_while(stream: FollowedStream, changes: Iterable[str | None], *, tick: int = TICKS) -> int:
+    """Run one drain, with a change of the next of these records after each call; return how many calls it took."""
+    before = stream.feed.calls
+    coming = iter(changes)
+    while stream.step():
+        stream.feed.now += tick
+        changed = next(coming, None)
+        if changed is not None:
+            stream.feed.change(changed)
+    return stream.feed.calls - before
+
+
+def assert_exact(stream: FollowedStream) -> None:
+    assert stream.state() == stream.truth()
+
+
+def settle(stream: FollowedStream, runs: int = 2) -> None:
+    """Let all become visible, run as often as promised, and see that the mirror is exact."""
+    for _ in range(runs):
+        stream.feed.now += LATER
+        stream.run()
+    assert_exact(stream)
+
+
+# Re-anchoring
+
+
+def test_record_that_changes_between_two_calls_takes_no_other_with_it() -> None:
+    feed = feed_of(400)
+    stream = FollowedStream(feed, 50)
+    calls = drain_while(stream, ["r0010"])
+    assert_exact(stream)
+    assert calls <= 400 // 49 + 5
+
+
+def test_many_records_that_change_between_calls_take_no_other_with_them() -> None:
+    feed = feed_of(1_400)
+    stream = FollowedStream(feed, 100)
+    calls = drain_while(stream, [f"r{number:04}" for number in range(12)])
+    assert set(stream.held) == set(stream.truth())
+    assert calls <= 1_400 // 99 + 5
+    settle(stream)
+
+
+def test_full_page_is_followed_from_one_tick_before_its_last_change() -> None:
+    feed = feed_of(120)
+    walk = begin(START, 50)
+    answer(walk, feed)
+    request = walk.request
+    assert request is not None
+    assert (read(request.start), request.number) == (NOON + 49 * TICKS - 1, 0)
+
+
+@pytest.mark.parametrize("inclusive", [True, False])
+@pytest.mark.parametrize(("before", "tied", "after"), [(30, 40, 30), (49, 2, 0), (0, 49, 60), (199, 1, 530)])
+def test_tie_that_is_cut_by_a_page_is_whole(before: int, tied: int, after: int, inclusive: bool) -> None:
+    feed = feed_of_ties(before, tied, after, Dials(inclusive=inclusive))
+    stream = FollowedStream(feed, 50)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= (before + tied + after) // 49 + 12  # the tie itself may be read twice
+
+
+# Ties wider than a page
+
+
+@pytest.mark.parametrize("order", ["ascending", "ties shuffled"])
+def test_tie_wider_than_a_page_comes_to_an_end_and_is_whole(order: str) -> None:
+    feed = feed_of_ties(20, 130, 100, Dials(order="ties shuffled" if order == "ties shuffled" else "ascending"))
+    stream = FollowedStream(feed, 50)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= (24 if order == "ascending" else 24 + MOST_PASSES * 3)
+
+
+def test_record_of_a_wide_tie_that_changes_between_two_calls_takes_no_other_with_it() -> None:
+    feed = feed_of_ties(0, 700, 0)
+    stream = FollowedStream(feed, 200)
+    calls = drain_while(stream, [None, "tie0003"])
+    assert set(stream.held) == set(stream.truth())
+    assert calls <= 6 * (700 // 200 + 1)
+    settle(stream)
+
+
+def test_unordered_tie_is_read_until_as_many_have_shown_as_a_pass_lists() -> None:
+    feed = feed_of_ties(0, 130, 0, Dials(order="ties shuffled"))
+    stream = FollowedStream(feed, 20)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= MOST_PASSES * (130 // 20 + 1)
+
+
+# How exactly StartDate is read
+
+
+@pytest.mark.parametrize("rounding", ["down", "nearest", "up"])
+@pytest.mark.parametrize("precision", [10_000, 33_333, TICKS, MINUTES])
+def test_start_date_that_is_read_coarsely_skips_nothing(precision: int, rounding: str) -> None:
+    roundings = {"down": Dials(precision=precision), "nearest": Dials(precision=precision, rounding="nearest")}
+    feed = feed_of(300, roundings.get(rounding, Dials(precision=precision, rounding="up")), gap=TICKS // 7)
+    stream = FollowedStream(feed, 50)
+    stream.run()
+    assert_exact(stream)
+
+
+def test_step_back_is_remembered_for_the_next_drain() -> None:
+    feed = feed_of(300, Dials(precision=MINUTES, rounding="up"), gap=10 * TICKS + 1)
+    stream = FollowedStream(feed, 50)
+    first = stream.run()
+    assert json.loads(stream.kept.habits)["step"] > 0
+    stream.feed.now += LATER
+    assert stream.run() < first
+    assert_exact(stream)
+
+
+def test_step_back_is_forgotten_where_it_was_only_a_record_that_changed() -> None:
+    feed = feed_of(300)
+    stream = FollowedStream(feed, 50)
+    drain_while(stream, ["r0049"])  # the one that the second page should have begun with
+    assert json.loads(stream.kept.habits)["step"] == 0
+    settle(stream)
+
+
+# Order
+
+
+@pytest.mark.parametrize("order", ["descending", "by id", "shuffled once", "shuffled"])
+def test_feed_without_order_is_read_whole(order: str) -> None:
+    feed = feed_of(1_000, DIALS_BY_ORDER[order])
+    stream = FollowedStream(feed, 200)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= (2 * 6 + 1 if order != "shuffled" else MOST_PASSES * 6)
+
+
+DIALS_BY_ORDER = {
+    "descending": Dials(order="descending"),
+    "by id": Dials(order="by id"),
+    "shuffled once": Dials(order="shuffled once"),
+    "shuffled": Dials(order="shuffled"),
+}
+
+
+@pytest.mark.parametrize("order", ["descending", "by id", "shuffled once"])
+def test_feed_without_order_that_moves_is_read_whole(order: str) -> None:
+    feed = feed_of(600, DIALS_BY_ORDER[order])
+    stream = FollowedStream(feed, 50)
+    drain_while(stream, [f"r{number:04}" for number in range(0, 300, 30)])
+    assert set(stream.held) == set(stream.truth())
+    settle(stream)
+
+
+@pytest.mark.parametrize("records", [610, 600, 401, 400, 399, 201])
+def test_one_record_out_of_order_is_found_by_counting(records: int) -> None:
+    feed = feed_of(records, Dials(order="ascending but for one"))
+    stream = FollowedStream(feed, 200)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= 3 * (records // 199 + 2) + 3
+
+
+def test_ordered_feed_is_counted_once_and_swept_never() -> None:
+    feed = feed_of(610)
+    stream = FollowedStream(feed, 200)
+    walk, calls = drive(stream)
+    assert_exact(stream)
+    assert calls == 4 + 1 + 1  # three full pages and the rest, the empty page behind it, the count
+    assert walk.debt == Debt(starts=[walk.place()["start"]], full=200, runs=DEBT_RUNS)
+
+
+def test_short_drain_is_not_counted() -> None:
+    walk, calls = drive(FollowedStream(feed_of(10), 200))
+    assert calls == 2
+    assert walk.debt is None
+
+
+def test_omission_hidden_by_a_change_on_its_way_is_found_by_a_later_count() -> None:
+    feed = feed_of(401, Dials(order="ascending but for one"))
+    stream = FollowedStream(feed, 50)
+    while stream.walk is None or stream.walk.place()["mode"] != "counting":
+        stream.step()
+    feed.change("r0200", late=5 * MINUTES)  # leaves the list, which is then as long as if r0000 were not on it
+    while stream.step():
+        pass
+    assert "r0000" not in stream.held
+    settle(stream)
+
+
+def test_change_behind_the_last_page_does_not_hide_what_stands_behind_it() -> None:
+    feed = feed_of(400, Dials(order="ascending but for one"))
+    stream = FollowedStream(feed, 50)
+    while stream.walk is None or stream.walk.place()["mode"] != "counting":
+        stream.step()
+    feed.now += TICKS
+    for number in range(200, 250):
+        feed.change(f"r{number:04}")
+    feed.now += TICKS
+    while stream.step():
+        pass
+    assert "r0000" in stream.held
+
+
+def test_count_is_owed_for_eight_runs_and_no_longer() -> None:
+    stream = FollowedStream(feed_of(410, gap=5 * TICKS), 200)
+    stream.run()
+    costs = []
+    for _ in range(DEBT_RUNS + 3):
+        stream.feed.now += LATER
+        costs.append(stream.run())
+    assert costs == [costs[0]] * DEBT_RUNS + [costs[0] - 1] * 3
+
+
+# Page numbers
+
+
+@pytest.mark.parametrize("records", [0, 1, 199, 200, 201, 400, 610])
+def test_service_that_counts_pages_from_one_is_read_whole(records: int) -> None:
+    stream = FollowedStream(feed_of(records, Dials(page_base=1)), 200)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= records // 199 + 6
+
+
+def test_service_that_counts_pages_from_one_and_has_no_order_is_read_whole() -> None:
+    stream = FollowedStream(feed_of(610, Dials(page_base=1, order="by id")), 200)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= 2 * 5 + 1
+
+
+def test_page_that_comes_three_times_running_is_an_error() -> None:
+    walk = begin(START, 50)
+    feed = feed_of(50, Dials(order="by id"))
+    page = page_of(feed, list(reversed(feed.listing(write_ticks(START)))))
+    for _ in range(MOST_REPEATS):
+        walk.receive(page)
+    with pytest.raises(PagingError, match="repeats one page"):
+        walk.receive(page)
+
+
+def test_small_page_may_repeat_by_chance() -> None:
+    walk = begin(START, 2)
+    feed = feed_of(2, Dials(order="by id"))
+    page = page_of(feed, list(reversed(feed.listing(write_ticks(START)))))
+    for _ in range(MOST_REPEATS + 1):
+        walk.receive(page)
+    assert walk.request is not None
+
+
+# Ends
+
+
+def test_feed_that_never_holds_still_is_given_up_and_keeps_what_came() -> None:
+    feed = feed_of(120, Dials(order="by id"))
+    stream = FollowedStream(feed, 20)
+    steps = 0
+    while stream.errors == 0:
+        # One comes late with a date in the list, one leaves it: each pass lists others than the one before.
+        feed.change(f"new{steps:05}", ticks=NOON + steps)
+        feed.change(f"r{steps % 120:04}")
+        steps += 1
+        stream.step()
+    assert stream.feed.calls <= MOST_PASSES * (2 + (120 + steps) // 20)
+    assert stream.kept.watermark is None
+    assert stream.kept.place == "null"
+    assert len(stream.held) >= 120
+    settle(stream)
+
+
+@pytest.mark.parametrize("size", [20, 200])
+def test_drain_ends_although_something_changes_at_every_call(size: int) -> None:
+    feed = feed_of(400)
+    stream = FollowedStream(feed, size)
+    calls = drain_while(stream, (f"r{number * 7 % 400:04}" for number in range(1_000)))
+    assert stream.walk is None
+    assert calls <= 400 // (size - 1) + 12
+    settle(stream)
+
+
+def test_drain_ends_although_a_page_changes_at_every_call() -> None:
+    feed = feed_of(400)
+    stream = FollowedStream(feed, 20)
+    calls = 0
+    while stream.step():
+        calls += 1
+        feed.now += TICKS
+        for number in range(25):
+            feed.change(f"r{(calls * 25 + number) % 400:04}")
+        feed.now += TICKS
+    assert calls <= 200
+    settle(stream)
+
+
+def test_short_page_that_is_not_the_last_ends_nothing() -> None:
+    for dials in (Dials(short_pages="odd"), Dials(short_pages="even")):
+        stream = FollowedStream(feed_of(599, dials), 100)
+        stream.run()
+        assert_exact(stream)
+
+
+@pytest.mark.parametrize("clamp", [20, 49, 50, 199])
+def test_service_that_grants_smaller_pages_is_read_at_its_own_size(clamp: int) -> None:
+    stream = FollowedStream(feed_of(400, Dials(clamp=clamp)), 200)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= 400 // (clamp - 1) + 5
+    assert json.loads(stream.kept.habits)["full"] == clamp
+
+
+def test_only_a_page_behind_an_answered_first_one_may_be_past_the_end() -> None:
+    feed = feed_of(10)
+    walk = begin(START, 200)
+    first = walk.request
+    answer(walk, feed)
+    second = walk.request
+    assert first is not None
+    assert second is not None
+    assert (first.number, first.may_be_past_end) == (0, False)
+    assert (second.number, second.may_be_past_end) == (1, True)
+
+
+# Dates
+
+
+def test_one_record_dated_a_month_ahead_hides_none_of_the_later_changes() -> None:
+    feed = feed_of(100)
+    feed.change("ahead", ticks=feed.now + 30 * DAYS)
+    stream = FollowedStream(feed, 50)
+    stream.run()
+    for number in range(51):
+        feed.now += HOURS // 4
+        feed.change(f"r{number:04}")
+        stream.run()
+    assert stream.kept.watermark is not None
+    assert stream.kept.watermark <= feed.now
+    settle(stream)
+
+
+def test_page_full_of_records_dated_a_month_ahead_is_no_end() -> None:
+    feed = feed_of(30)
+    for number in range(90):
+        feed.change(f"ahead{number}", ticks=feed.now + (20 + number % 7) * DAYS)
+    stream = FollowedStream(feed, 20)
+    stream.run()
+    assert_exact(stream)
+    assert stream.kept.watermark is not None
+    assert stream.kept.watermark <= feed.now
+
+
+def test_records_without_dates_are_followed_by_the_date_of_the_page() -> None:
+    stream = FollowedStream(feed_of(400, Dials(dated="none")), 50)
+    calls = stream.run()
+    assert_exact(stream)
+    assert stream.kept.watermark == NOON + 399 * TICKS
+    assert calls <= 4 * (400 // 50 + 2)
+
+
+def test_pages_without_a_date_are_followed_by_the_dates_of_the_records() -> None:
+    stream = FollowedStream(feed_of(400, Dials(names_last_change=False)), 50)
+    calls = stream.run()
+    assert_exact(stream)
+    assert stream.kept.watermark == NOON + 399 * TICKS
+    assert calls <= 400 // 49 + 5
+
+
+def test_page_without_any_date_is_read_by_numbers() -> None:
+    walk = begin(START, 2)
+    entries = [Broken(None, None, "{}", "no key")] * 2
+    walk.receive(Page(entries=entries, digests=[1, 2], last_change=None, clock=NOON))
+    assert walk.request is not None
+    assert walk.request.number == 1
+    assert walk.place()["mode"] == "sweeping"
+
+
+@pytest.mark.parametrize("minutes", [-300, 0, 330])
+def test_service_that_ignores_the_offset_is_asked_on_its_own_wall_clock(minutes: int) -> None:
+    dials = Dials(ignores_offset=True, offset_minutes=minutes)
+    stream = FollowedStream(feed_of(300, dials), 50)
+    stream.run()
+    assert_exact(stream)
+    for number in range(20):
+        stream.feed.now += HOURS // 2
+        stream.feed.change(f"r{number:04}")
+        stream.run()
+        assert_exact(stream)
+
+
+def test_first_page_is_asked_anew_where_its_offset_shows_that_the_start_was_read_too_late() -> None:
+    feed = feed_of(10, Dials(ignores_offset=True, offset_minutes=-300))
+    walk = Walk(START, size=50, count_known=none_known, habits={"offset": "+05:30", "step": 0, "full": 0})
+    answer(walk, feed)
+    request = walk.request
+    assert request is not None
+    assert (request.number, request.start[-6:], read(request.start)) == (0, "-05:00", START)
+
+
+def test_late_row_is_met_within_the_overlap() -> None:
+    feed = feed_of(300, gap=10 * TICKS)
+    stream = FollowedStream(feed, 200)
+    for number in range(57):
+        feed.change(f"r{number:04}", late=9 * MINUTES)
+        feed.now += 2 * MINUTES
+        feed.change("r0299")
+        stream.run()
+    settle(stream, 1)
+
+
+# The watermark, and where a killed drain goes on
+
+
+def test_watermark_stands_until_the_drain_is_complete() -> None:
+    stream = FollowedStream(feed_of(400), 50)
+    while stream.step():
+        assert stream.kept.watermark is None
+        if stream.feed.calls == 5:
+            stream.die()
+            break
+    stream.run()
+    assert stream.kept.watermark == NOON + 399 * TICKS
+
+
+@pytest.mark.parametrize("order", ["ascending", "by id"])
+@pytest.mark.parametrize("commits", [True, False])
+@pytest.mark.parametrize("after", range(1, 14))
+def test_drain_killed_after_any_call_goes_on_and_passes_nothing_by(after: int, commits: bool, order: str) -> None:
+    feed = feed_of_ties(100, 70, 100, DIALS_BY_ORDER.get(order))
+    stream = FollowedStream(feed, 50)
+    for _ in range(after - 1):
+        stream.step()
+    if stream.walk is None or stream.walk.request is not None:
+        stream.step(commits=commits)
+    stream.die()
+    feed.now += 26 * HOURS
+    feed.change("r0003")
+    feed.now += TICKS
+    stream.run()
+    assert_exact(stream)
+
+
+def test_drain_killed_before_any_page_was_committed_begins_anew() -> None:
+    stream = FollowedStream(feed_of(10))
+    stream.step(commits=False)
+    assert stream.kept.place == "null"
+    stream.run()
+    assert_exact(stream)
+
+
+def test_resumed_drain_asks_for_the_page_behind_the_last_one_committed() -> None:
+    stream = FollowedStream(feed_of(400), 50)
+    for _ in range(3):
+        stream.step()
+    assert stream.walk is not None
+    assert stream.walk.request is not None
+    expected = stream.walk.request.start
+    stream.die()
+    resumed = stream.begin()
+    assert resumed.request is not None
+    assert (resumed.request.start, resumed.request.number) == (expected, 0)
+
+
+def test_resumed_drain_whose_first_page_is_all_new_is_counted() -> None:
+    # Of a feed that runs backwards only the newest was read; a day later everything on page 0 is newer still.
+    feed = feed_of(60, Dials(order="descending", clamp=1))
+    stream = FollowedStream(feed, 200)
+    stream.step()
+    stream.die()
+    feed.now += 26 * HOURS
+    for number in range(3):
+        feed.change(f"r{number:04}")
+        feed.now += TICKS
+    stream.run()
+    assert_exact(stream)
+
+
+def test_swept_drain_begins_its_list_anew_but_keeps_count_of_its_passes() -> None:
+    stream = FollowedStream(feed_of(200, Dials(order="shuffled once")), 20)
+    for _ in range(14):
+        stream.step()
+    place: Place = json.loads(stream.kept.place)
+    assert (place["mode"], place["passes"]) == ("sweeping", 1)
+    resumed = Walk.resume(place, size=20, count_known=stream.count_known)
+    assert resumed.request is not None
+    assert (resumed.request.number, resumed.place()["passes"]) == (0, 1)
+
+
+def test_place_says_the_same_after_it_was_kept_as_text() -> None:
+    stream = FollowedStream(feed_of_ties(100, 70, 100, Dials(offset_minutes=330, precision=TICKS, rounding="up")), 50)
+    while stream.step():
+        place = json.loads(stream.kept.place)
+        again = Walk.resume(place, size=50, count_known=stream.count_known).place()
+        moved = ("mode", "anchor", "page")
+        assert {k: v for k, v in json.loads(json.dumps(again)).items() if k not in moved} == {
+            k: v for k, v in place.items() if k not in moved
+        }
+
+
+# What it keeps in mind
+
+
+def test_follower_may_forget_what_lies_behind_and_a_sweeper_nothing() -> None:
+    walk = begin(START, 50)
+    answer(walk, feed_of(120))
+    assert walk.entries_return_from == NOON + 49 * TICKS - 1 - SECOND
+    walk = begin(START, 50)
+    answer(walk, feed_of(120, Dials(order="descending")))
+    assert walk.entries_return_from is None
+
+
+def test_habits_that_no_longer_hold_cost_calls_and_lose_nothing() -> None:
+    for habits in ('{"offset": "+05:30", "step": 3, "full": 20}', '{"offset": "-05:00", "step": 0, "full": 200}'):
+        stream = FollowedStream(feed_of(400, Dials(clamp=50)), 200)
+        stream.kept = stream.kept._replace(habits=habits)
+        stream.run()
+        assert_exact(stream)
+
+
+def test_feed_that_lists_every_change_leaves_the_newest_version() -> None:
+    feed = Feed(Dials(per_change=True, order="shuffled once"))
+    for turn in range(4):
+        for number in range(100):
+            feed.change(f"r{number:04}", deleted=turn == 2)
+        feed.now += TICKS
+    stream = FollowedStream(feed, 50)
+    stream.run()
+    assert_exact(stream)
+
+
+# The walk alone, without a mirror
+
+
+def none_known(after: int, upto: int) -> int:
+    return 0
+
+
+def begin(start: int, size: int) -> Walk:
+    return Walk(start, size=size, count_known=none_known, habits=NO_HABITS)
+
+
+def read(text: str) -> int:
+    instant = read_instant(text)
+    assert instant is not None
+    return instant.ticks
+
+
+def page_of(feed: Feed, versions: Sequence[Version]) -> Page:
+    entries = [Record(v.id, Instant(v.ticks, feed.write(v.ticks)), None, v.deleted, {}, {}) for v in versions]
+    last = max((v.ticks for v in versions), default=None)
+    return Page(
+        entries=entries,
+        digests=[v.content for v in versions],
+        last_change=None if last is None else Instant(last, feed.write(last)),
+        clock=feed.now,
+    )
+
+
+def answer(walk: Walk, feed: Feed) -> None:
+    request = walk.request
+    assert request is not None
+    walk.receive(page_of(feed, feed.answer(request.start, request.number, request.size)))
+
+
+def drive(stream: FollowedStream) -> tuple[Walk, int]:
+    """Run one drain; return its walk, and how many calls it took."""
+    before = stream.feed.calls
+    walk = stream.walk = stream.begin()
+    while stream.step():
+        pass
+    return walk, stream.feed.calls - before
