@@ -41,6 +41,7 @@ _LARGEST = 2**63 - 1  # what a column of SQLite holds
 
 _WHERE = "DELTA_MIRROR_CONFIG"
 _START = "copy config.example.toml and fill it in"
+_GONE = "the folder in which this runs was removed"
 
 Deletes = Literal["remove", "mark"]
 
@@ -142,11 +143,12 @@ class Config:
         return self.dds
 
 
-def find_config(given: str | None, environ: Mapping[str, str], cwd: Path, home: Path) -> Path:
+def find_config(given: str | None, environ: Mapping[str, str], cwd: Path | None, home: Path | None) -> Path:
     """Return the configuration file to use: `--config`, `$DELTA_MIRROR_CONFIG`, `./config.toml`, the user's configuration folder.
 
     What `--config` names need not exist; `load_config` refuses it then. An empty variable counts as not set. A dangling link
-    counts as found: to pass over it in silence could mean another account.
+    counts as found: to pass over it in silence could mean another account. *cwd* is None where the folder in which the program
+    runs was removed, *home* where the user has none.
 
     Raises:
         ConfigError: there is none; the message says where was looked.
@@ -155,21 +157,22 @@ def find_config(given: str | None, environ: Mapping[str, str], cwd: Path, home: 
         if not given:
             msg = "--config is empty; name the configuration file"
             raise ConfigError(msg)
-        return cwd / _expanded(given, "--config")
+        return _absolute(_expanded(given, "--config"), cwd)
     if named := environ.get(_WHERE):
-        path = cwd / _expanded(named, f"${_WHERE}")
+        path = _absolute(_expanded(named, f"${_WHERE}"), cwd)
         if not os.path.lexists(path):
             msg = f"${_WHERE} names {path}, which does not exist; mend the variable, or give --config PATH"
             raise ConfigError(msg)
         return path
     base = environ.get("XDG_CONFIG_HOME", "")
     # The XDG specification: a relative path there is invalid, to be ignored.
-    folder = Path(base) if base.startswith("/") else home / ".config"
-    places = [cwd / "config.toml", folder / "delta-mirror" / "config.toml"]
+    folder = Path(base) if base.startswith("/") else home and home / ".config"
+    places = [cwd and cwd / "config.toml", folder and folder / "delta-mirror" / "config.toml"]
     for place in places:
-        if os.path.lexists(place):
+        if place and os.path.lexists(place):
             return place
-    looked = f"--config is not given, ${_WHERE} is not set, and neither {places[0]} nor {places[1]} exists"
+    shown = (places[0] or f"a config.toml here ({_GONE})", places[1] or "one of the user's own (there is no home folder)")
+    looked = f"--config is not given, ${_WHERE} is not set, and neither {shown[0]} nor {shown[1]} exists"
     msg = f"no configuration: {looked}; {_START}, at one of these two places or with --config PATH"
     raise ConfigError(msg)
 
@@ -539,6 +542,14 @@ def _is_loopback(host: str) -> bool:
         return IPv6Address(host[1:-1]) == IPv6Address("::1") if host.startswith("[") else IPv4Address(host).is_loopback
     except AddressValueError:
         return False
+
+
+def _absolute(path: Path, cwd: Path | None) -> Path:
+    """Return *path*, absolute."""
+    if cwd is None and not path.is_absolute():
+        msg = f"the configuration {path} cannot be looked for: {_GONE}; go to another one, or give an absolute path"
+        raise ConfigError(msg)
+    return path if cwd is None else cwd / path
 
 
 def _expanded(text: str, what: str) -> Path:

@@ -1,11 +1,17 @@
 """`sync changes` for programs that read on and on, and as lines for people."""
 
+import fcntl
 import json
 import random
+import select
 import signal
 import sqlite3
-from collections.abc import Callable, Sequence
+import sys
+import termios
+import time
+from collections.abc import Callable
 from contextlib import closing
+from threading import Event
 
 import pytest
 from installed import Shop
@@ -13,6 +19,7 @@ from installed import Shop
 from delta_mirror.cli.changes_text import as_line
 from delta_mirror.core.model import Op, Row, Stream, Value
 from delta_mirror.core.plan import Fields
+from delta_mirror.core.values import read_ticks
 from delta_mirror.errors import RefusedError, UnfinishedError
 from delta_mirror.jobs.changes import Wanted, follow_changes, read_changes
 from delta_mirror.jobs.selection import Selection
@@ -50,7 +57,7 @@ def seqs(out: str) -> list[int]:
 
 
 def watched(
-    shop: Shop, wanted: Wanted, sleep: Callable[[float], None], ends_with: type[Exception], message: str = ""
+    shop: Shop, wanted: Wanted, sleep: Callable[[float], None], ends_with: type[Exception], message: str | None = None
 ) -> list[list[int]]:
     """Return the numbers of each batch that a follower gets until it ends with that error."""
     batches: list[list[int]] = []
@@ -62,6 +69,15 @@ def watched(
     with pytest.raises(ends_with, match=message):
         follow()
     return batches
+
+
+def wait_until_full(pipe: int) -> None:
+    """Return once as much waits in the pipe as it holds, so that whoever writes into it is held up."""
+    room = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) - select.PIPE_BUF
+    ends_at = time.monotonic() + 20
+    while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) <= room:
+        assert time.monotonic() < ends_at
+        Event().wait(0.01)
 
 
 # Reading on
@@ -104,7 +120,7 @@ def test_follower_whose_pipe_nobody_empties_is_ended_by_a_signal_all_the_same(sh
     log(shop, *((1, f"{number:0100}") for number in range(2000)))  # more than a pipe holds
     process = shop.start("changes", "--follow")
     assert process.stdout is not None
-    process.stdout.readline()
+    wait_until_full(process.stdout.fileno())
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 143
     process.communicate()
@@ -219,6 +235,20 @@ def test_log_of_many_batches_comes_whole_and_in_order(shop: Shop, limit: int | N
     assert of_two == [seq for seq in range(1, 2 * BATCH + 8) if seq % 3 != 1][:limit]
 
 
+def test_id_that_is_no_guid_is_found_as_it_is_written(shop: Shop) -> None:
+    log(shop, (1, "AbC"), (1, "abc"), (1, "ABC"))
+    for id_, expected in (("AbC", [1, 2]), ("abc", [2]), ("ABC", [2, 3])):
+        assert [change.seq for change in read_changes(shop.config(), Wanted(ids=(id_,)))] == expected
+
+
+def test_since_takes_the_whole_second_in_which_it_lies(shop: Shop) -> None:
+    log(shop, (1, "a"))
+    noon = read_ticks("2026-05-04T12:00:00Z")
+    assert noon is not None
+    for since, expected in ((noon, 1), (noon + 9_000_000, 1), (noon + 10_000_000, 0)):
+        assert len(list(read_changes(shop.config(), Wanted(since=since)))) == expected
+
+
 def test_listing_ends_where_the_log_ended_when_it_began(shop: Shop) -> None:
     log(shop, *((1, "a") for _ in range(BATCH)))
     found = 0
@@ -305,12 +335,13 @@ def rows(*rows: Row) -> list[Row]:
     ids=["new", "gone once", "gone", "changed", "another", "by number", "renumbered", "moved", "the most alike"],
 )  # fmt: skip
 def test_of_child_tables_only_the_rows_that_differ_are_shown(old: list[Row], new: list[Row], told: str) -> None:
-    lists = [old, new]
+    lists: list[list[Row]] = [old, new]
     assert line({"Table": lists}) == f"{HEAD}  Table: {told}"
 
 
 def test_all_is_shown_where_all_is_asked_for() -> None:
-    assert "EntityVersion: " in line({"EntityVersion": ["p", "q"]}, verbose=True)
+    versions: list[Value | None] = ["p", "q"]
+    assert line({"EntityVersion": versions}, verbose=True) == f'{HEAD}  EntityVersion: "p" -> "q"'
 
 
 def test_long_value_is_shortened_on_a_terminal_and_nowhere_else() -> None:
@@ -327,9 +358,9 @@ def test_id_cannot_break_a_line() -> None:
 
 
 def test_many_rows_are_not_compared_one_by_one() -> None:
-    old: Sequence[Row] = [{"P": number, "Q": 1} for number in range(2000)]
-    new: Sequence[Row] = [{"P": number, "Q": 2} for number in range(2000)]
-    shown = line({"T": [list(old), list(new)]})
+    old: list[Row] = [{"P": number, "Q": 1} for number in range(2000)]
+    new: list[Row] = [{"P": number, "Q": 2} for number in range(2000)]
+    shown = line({"T": [old, new]})
     assert (shown.count("-{"), shown.count("+{"), shown.count("~{")) == (2000, 2000, 0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from installed import Shop, assert_log_tells_one_story
 
 from delta_mirror.mirror.lock import hold
-from delta_mirror.simulator import MINUTE, World
+from delta_mirror.simulator import MINUTE, Stream, World
 from delta_mirror.simulator.faults import status
 from oracle import assert_exact
 
@@ -31,9 +31,9 @@ def tamper(shop: Shop, *statements: str) -> None:
             mirror.execute(sql)
 
 
-def odd(world: World, **columns: str) -> str:
+def odd(world: World, first_name: str = "Ada") -> str:
     """Return the id of a new client that no table can hold."""
-    return world.create("Client", _Odd="x", **columns)
+    return world.create("Client", _Odd="x", FirstName=first_name)
 
 
 def short_ids(shop: Shop) -> list[str]:
@@ -42,7 +42,7 @@ def short_ids(shop: Shop) -> list[str]:
 
 
 def test_list_names_each_thing_on_a_line_without_its_values(shop: Shop, world: World) -> None:
-    client = odd(world, FirstName="Zebedee")
+    client = odd(world, "Zebedee")
     world.create("Client", EntityId=None)
     shop.sync("deltas", expect=3)
     told = shop.sync("quarantine", "list").out
@@ -77,8 +77,8 @@ def test_short_ids_are_as_long_as_tells_them_apart(shop: Shop, world: World) -> 
 
 
 def test_show_gives_the_whole_entry_by_the_beginning_of_its_id(shop: Shop, world: World) -> None:
-    odd(world, FirstName="Zebedee")
-    odd(world, FirstName="Ermintrude")
+    odd(world, "Zebedee")
+    odd(world, "Ermintrude")
     shop.sync("deltas", expect=3)
     for id_, body in shop.rows("select id, body from _quarantine"):
         shown = shop.sync("quarantine", "show", id_[:8].upper())
@@ -91,7 +91,7 @@ def test_show_gives_the_whole_entry_by_the_beginning_of_its_id(shop: Shop, world
 
 
 def test_what_can_be_applied_now_leaves_and_what_cannot_remains_with_its_reason(shop: Shop, world: World) -> None:
-    mended, remaining = odd(world, FirstName="Ada"), world.create("Client", _Other="x")
+    mended, remaining = odd(world, "Ada"), world.create("Client", _Other="x")
     shop.sync("deltas", expect=3)
     tamper(shop, MEND)
     before = shop.rows("select * from _quarantine where record_id = ?", remaining)
@@ -125,7 +125,7 @@ def test_once_nothing_remains_a_retry_is_exit_0(shop: Shop, world: World) -> Non
 
 def test_only_what_is_named_is_tried_again(shop: Shop, world: World) -> None:
     for name in ("Ada", "Cy"):
-        odd(world, FirstName=name)
+        odd(world, name)
     shop.sync("deltas", expect=3)
     tamper(shop, MEND)
     [id_] = [id_ for id_, body in shop.rows("select id, body from _quarantine") if "Cy" in body]
@@ -137,7 +137,7 @@ def test_only_what_is_named_is_tried_again(shop: Shop, world: World) -> None:
 
 
 def test_two_versions_of_one_record_are_applied_in_the_order_of_their_dates(shop: Shop, world: World) -> None:
-    client = odd(world, FirstName="older")
+    client = odd(world, "older")
     shop.sync("deltas", expect=3)
     world.advance(MINUTE)
     world.edit(client, FirstName="newer")
@@ -150,7 +150,7 @@ def test_two_versions_of_one_record_are_applied_in_the_order_of_their_dates(shop
 
 
 def test_what_is_older_than_the_record_held_leaves_and_changes_nothing(shop: Shop, world: World) -> None:
-    client = odd(world, FirstName="older")
+    client = odd(world, "older")
     shop.sync("deltas", expect=3)
     tamper(shop, MEND, "create table kept as select * from _quarantine")
     world.advance(MINUTE)
@@ -216,7 +216,7 @@ def test_two_versions_that_are_fetched_anew_are_one_record_and_both_leave(shop: 
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda shop, id_: shop.service.world.history((11, 9, "Client")).newest.pop(id_), "does not know the record"),
+        (lambda shop, id_: shop.service.world.history(Stream(11, 9, "Client")).newest.pop(id_), "does not know the record"),
         (lambda shop, id_: shop.service.faults.append(status(503, endpoint="latest")), "503"),
     ],
 )

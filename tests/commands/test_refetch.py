@@ -11,9 +11,11 @@ import orjson
 import pytest
 from installed import Held, Shop, assert_log_tells_one_story
 
-from delta_mirror.core.model import Stream
+from delta_mirror.jobs.deltas import run_deltas
+from delta_mirror.jobs.refetch import run_refetch
 from delta_mirror.mirror.lock import hold
-from delta_mirror.simulator import HOUR, MINUTE, World
+from delta_mirror.simulator import HOUR, MINUTE, START, Stream, World
+from delta_mirror.simulator.clock import epoch_seconds
 from delta_mirror.simulator.faults import slow, status
 from oracle import assert_exact
 
@@ -94,7 +96,7 @@ def test_an_older_version_does_not_overwrite_a_newer_one(shop: Shop, world: Worl
     world.edit(client, FirstName="newer")
     shop.sync("deltas")
     with world.lock:  # a replica of the service that lags behind
-        world.history(Stream(11, 9, "Client")).newest[client] = old  # type: ignore[index, arg-type]
+        world.history(Stream(11, 9, "Client")).newest[client] = old
     report = shop.sync("refetch", "Client", client, "--json").json()
     assert (outcomes(report["records"]), report["superseded"]) == ([(9, "superseded")], 1)
     assert shop.value("select FirstName from Client") == "newer"
@@ -131,7 +133,7 @@ def test_a_record_that_the_service_does_not_know_is_said_and_stays(shop: Shop, w
     lost, held = world.create("Client"), world.create("Client", FirstName="old")
     shop.sync("deltas")
     with world.lock:
-        del world.history(Stream(11, 9, "Client")).newest[lost]  # type: ignore[index, arg-type]
+        del world.history(Stream(11, 9, "Client")).newest[lost]
     world.advance(MINUTE)
     world.edit(held, FirstName="new")
     rows = shop.rows("select * from Client where _id = ?", lost)
@@ -181,7 +183,7 @@ def test_an_answer_that_holds_another_record_is_not_taken(shop: Shop, world: Wor
     world.advance(MINUTE)
     wrong = world.edit(other, FirstName="Cy")
     with world.lock:
-        world.history(Stream(11, 9, "Client")).newest[client] = wrong  # type: ignore[index, arg-type]
+        world.history(Stream(11, 9, "Client")).newest[client] = wrong
     ended = shop.sync("refetch", "Client", client, expect=3)
     assert "another record" in ended.err
     assert sorted(shop.rows("select FirstName from Client")) == [("Ada",), ("Bo",)]
@@ -197,6 +199,19 @@ def test_refetched_records_share_the_budget_of_their_location(shop: Shop, world:
     assert sorted(each["outcome"] for each in ended.json()["records"]) == ["failed", "failed", "unchanged", "unchanged"]
     assert shop.value("select calls from _calls") == spent + 2
     assert "given anew at" in ended.err
+
+
+def test_refetched_records_leave_the_other_entities_what_they_need_of_the_day(shop: Shop, world: World) -> None:
+    clients = [world.create("Client") for _ in range(40)]
+    noon = epoch_seconds(START)
+    shop.configure(locations=[(11, 9)], entities=["Client", "Sale"], calls_per_day=40)
+    run_deltas(shop.config(), now=lambda: noon)
+    report = run_refetch(shop.config(), "Client", clients, now=lambda: noon)
+    # Half of the day is left, and so half of the twenty calls that are the sales'.
+    spent = orjson.loads(shop.value("select by_entity from _calls"))
+    assert spent["Client"] == 30 - spent["Sale"]
+    assert {record.outcome for record in report.records} == {"unchanged", "failed"}
+    assert any("kept for the other entities" in (record.why or "") for record in report.records)
 
 
 def test_what_is_no_id_and_what_is_no_mirror_is_refused(shop: Shop, world: World) -> None:

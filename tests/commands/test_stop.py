@@ -80,3 +80,15 @@ def test_a_stopped_dry_run_leaves_nothing_behind(large: Shop) -> None:
         process.send_signal(signal.SIGTERM)
         large.end(process, expect=143)
     assert sorted(large.folder.iterdir()) == before
+
+
+def test_a_run_ends_at_its_deadline_with_exit_3_and_keeps_what_it_has(large: Shop) -> None:
+    held = Held()
+    large.service.faults.append(slow(held, entity="Client", location=9, after=2))
+    with large.held_run(held, "deltas", "--deadline", "1s") as process:
+        ended = large.end(process, expect=3)
+    assert "the deadline was reached" in ended.err
+    assert large.value("select count(*) from Client where _location_id = 9") == 19
+    assert_sound(large)
+    large.sync("deltas", "--deadline", "10m")
+    assert_exact(large.mirror, large.service.world)

@@ -7,7 +7,6 @@ import socket
 import ssl
 import struct
 import threading
-from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
+from tls import pem
 
 from delta_mirror.core.model import PageRequest, Record, Stream
 from delta_mirror.core.values import EPOCH, SECOND
@@ -51,19 +51,6 @@ PAGE = json.dumps(
         ],
     }
 ).encode()
-
-# A certificate of "localhost" that signs itself, 2020 to 2120, and its key, both in DER. Made for these tests; it guards nothing.
-CERTIFICATE = """
-MIIBeDCCAR2gAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQ
-BgNVBAMMCWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKYGTfMsobfTk1+ht6sQB7ck3DXZmcBmROluvHonj0PDi8Koll3vmJ4SrelywMli
-6XViWeRFS+4nDAkSFRsJjRejXjBcMBoGA1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAAATAPBgNVHRMBAf8EBTADAQH/MA4GA1UdDwEB/wQEAwIChDAdBgNVHQ4E
-FgQUNcaHmw32EYz8fPpor19Twu/zjMUwCgYIKoZIzj0EAwIDSQAwRgIhAJ8wHVv7QDQE36goFYR3iBgw7fl8ch836n6LGCSlwUf2AiEA7LZZ3Msuk2O0PJ6e
-M38FxWoa2BysL2vUY01Ly6iKsKw=
-"""
-KEY = """
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgLnkwekpTgFOBwH/ikYAtsWXIaLCeIe68KMpxdTEoiiChRANCAASmBk3zLKG305NfoberEAe3
-JNw12ZnAZkTpbrx6J49Dw4vCqJZd75ieEq3pcsDJYul1YlnkRUvuJwwJEhUbCY0X
-"""
 
 
 @dataclass
@@ -392,10 +379,8 @@ def test_an_address_where_nobody_listens_is_unreachable_and_named() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kind = "PRIVATE KEY"
     path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    key = f"-----BEGIN {kind}-----\n{KEY.strip()}\n-----END {kind}-----\n"
-    path.write_text(key + ssl.DER_cert_to_PEM_cert(b64decode(CERTIFICATE)))
+    path.write_text(pem())
     return path
 
 

@@ -1,7 +1,7 @@
 """The views `_once_...`: one row per tenant and id, the living before the deleted, then the newest."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import permutations
 from pathlib import Path
@@ -37,13 +37,13 @@ def put(
     id_: str = "a",
     deleted: bool = False,
     entity: str = "Client",
-    **columns: Value,
+    columns: Mapping[str, Value] | None = None,
 ) -> None:
-    """Apply one version of a record at one location; a deleted one lives a moment before."""
+    """Apply one version of a record at one location, with *columns*; a deleted one lives a moment before."""
     stream = Stream(tenant, location, entity)
     for dead in (False, True) if deleted else (False,):
         changed = None if at is None else Instant(at, str(at))
-        record = Record(id_, changed, None, dead, {"EntityId": id_, "Place": location, "Dead": int(dead), **columns}, {})
+        record = Record(id_, changed, None, dead, {"EntityId": id_, "Place": location, "Dead": int(dead), **(columns or {})}, {})
         with mirror.transaction() as tx:
             [entry] = tx.fit(stream, [record])
             tx.carry_out(stream, decide(tx.current(stream, [id_]), [entry], Drained()), 1)
@@ -51,7 +51,7 @@ def put(
 
 def once(path: Path, columns: str = "_tenant_id, _id, _location_id", entity: str = "Client") -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as mirror:
-        return mirror.execute(f"select {columns} from _once_{entity} order by 1, 2").fetchall()
+        return mirror.execute(f"select {columns} from _once_{entity} order by _tenant_id, _id").fetchall()
 
 
 @pytest.mark.parametrize("order", list(permutations(LOCATIONS)), ids=str)
@@ -85,9 +85,9 @@ def test_the_view_has_one_row_per_tenant_and_id(mirror: Mirror, path: Path) -> N
 def test_the_view_has_columns_that_were_added_later_and_keeps_its_choice(mirror: Mirror, path: Path) -> None:
     put(mirror, 9, 10)
     put(mirror, 10, 20)
-    put(mirror, 9, 30, Later="new")
+    put(mirror, 9, 30, columns={"Later": "new"})
     assert once(path, "_location_id, Later") == [(9, "new")]
-    put(mirror, 10, 40, **{'Odd "name"': 1})
+    put(mirror, 10, 40, columns={'Odd "name"': 1})
     assert once(path, '_location_id, Later, "Odd ""name"""') == [(10, None, 1)]
     with closing(sqlite3.connect(path)) as connection:
         in_table, in_view = (
@@ -100,8 +100,8 @@ def test_each_root_table_has_its_view_also_after_the_mirror_was_opened_anew(mirr
     put(mirror, 9, 10)
     mirror.close()
     with Mirror.open(path, feed_tables={"Client": (), "Sale": ()}, deletes="mark") as again:
-        put(again, 9, 10, entity="Sale", Total=1)
-        put(again, 10, 20, Later="new")
-        put(again, 10, 20, entity="Sale", Total=2)
+        put(again, 9, 10, entity="Sale", columns={"Total": 1})
+        put(again, 10, 20, columns={"Later": "new"})
+        put(again, 10, 20, entity="Sale", columns={"Total": 2})
     assert once(path, "Later") == [("new",)]
     assert once(path, "Total", "Sale") == [(2,)]

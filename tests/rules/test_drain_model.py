@@ -14,20 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from delta_mirror.core.paging import DEBT_RUNS, MOST_PASSES, Walk
-from delta_mirror.core.values import write_ticks
 from rules.feed_model import DAYS, HOURS, MINUTES, NOON, TICKS, Dials, Feed, Order
 from rules.stream_model import FollowedStream
 
 LONG = bool(os.environ.get("DELTA_MIRROR_LONG"))
 MACHINE = settings(
-    max_examples=20_000 if LONG else 120,
+    max_examples=10_000 if LONG else 100,
     stateful_step_count=60 if LONG else 30,
     deadline=None,
     derandomize=not LONG,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-TABLE = settings(max_examples=2_000 if LONG else 150, deadline=None, derandomize=not LONG, print_blob=True)
+TABLE = settings(max_examples=2_000 if LONG else 40, deadline=None, derandomize=not LONG, print_blob=True)
 
 ORDERS: list[Order] = [
     "ascending",
@@ -224,7 +223,7 @@ class AnyFeed(RuleBasedStateMachine):
         """Run to the end, and see that it takes no more calls than promised."""
         walk = self.stream.walk or self.stream.begin()
         starts = [walk.place()["start"], *(json.loads(self.stream.kept.debt) or {"starts": []})["starts"]]
-        length = len(self.feed.listing(write_ticks(min(starts))))
+        length = sum(version.ticks >= min(starts) for version in self.feed.visible())
         calls = self.stream.run()
         self.watch()
         self.feed.now += 15 * MINUTES
@@ -281,7 +280,7 @@ def ordered_services(draw: st.DrawFn) -> tuple[Dials, int]:
 
 
 @TABLE
-@given(service=ordered_services(), records=st.integers(0, 1_200), gap=st.sampled_from([TICKS // 3, TICKS + 7, 10 * TICKS + 7]))
+@given(service=ordered_services(), records=st.integers(0, 800), gap=st.sampled_from([TICKS // 3, TICKS + 7, 10 * TICKS + 7]))
 def test_ordered_drain_takes_a_call_for_each_page_and_a_handful(service: tuple[Dials, int], records: int, gap: int) -> None:
     dials, size = service
     feed = Feed(dials)
@@ -296,8 +295,10 @@ def test_ordered_drain_takes_a_call_for_each_page_and_a_handful(service: tuple[D
     assert stream.state() == stream.truth()
     for _ in range(DEBT_RUNS + 2):
         feed.now += 15 * MINUTES
-        again = len(feed.listing(write_ticks(stream.begin().place()["start"])))
-        assert stream.run() <= QUIET + again // (page - 1)
+        start = stream.begin().place()["start"]
+        again = sum(version.ticks >= start for version in feed.visible())
+        # A service that counts pages from one sends its first page twice, in every run.
+        assert stream.run() <= QUIET + dials.page_base + again // (page - 1)
     assert stream.state() == stream.truth()
 
 

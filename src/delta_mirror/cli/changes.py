@@ -6,7 +6,6 @@ Invariants:
 - Nothing is shortened but on a terminal, and in JSON nothing is left out.
 """
 
-import os
 import select
 import signal
 import sys
@@ -109,13 +108,12 @@ def _sleep(seconds: float) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the body at once, with 130 and 143: it only reads, so there is nothing to bring to an end."""
+    """Let Ctrl-C and SIGTERM end the body at once, with 130 and 143: it only reads, so there is nothing to bring to an end.
+
+    An event that the body looks at would not do: it may wait for a reader that takes nothing more out of the pipe.
+    """
 
     def end(number: int, *_: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        # It may be that nobody empties the pipe any more: what is not written by now must not keep the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -34,10 +34,18 @@ _JSON = json.JSONEncoder(ensure_ascii=False)  # once: `json.dumps` would build o
 
 def open_config(given: str | None) -> Config:
     """Return the configuration that *given* names, or that is found where one may lie; warn of what should not be so."""
-    config = load_config(find_config(given, os.environ, Path.cwd(), Path.home()))
+    config = load_config(find_config(given, os.environ, _folder(Path.cwd), _folder(Path.home)))
     for warning in config.warnings:
         warn(warning)
     return config
+
+
+def _folder(find: Callable[[], Path]) -> Path | None:
+    """Return what *find* finds, None where there is no such folder: the one we run in was removed, the user has no home."""
+    try:
+        return find()
+    except (FileNotFoundError, RuntimeError):
+        return None
 
 
 class DurationType(click.ParamType[int]):
@@ -132,11 +140,12 @@ def print_json(value: object) -> None:
 
 
 class Stopped:
-    """Whether the process was told to stop, and with which exit code it then ends."""
+    """Whether the process was told to stop, with which exit code it then ends, and whether anything had begun by then."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
         self.exit_code = 0
+        self.has_begun = True
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.exit_code = 128 + number
@@ -156,7 +165,7 @@ def told_to_stop(rest: str = "the next run goes on from there") -> Iterator[Stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if stopped.exit_code:
+    if stopped.exit_code and stopped.has_begun:
         tell(f"stopped; what was committed stays, and {rest}")
 
 
@@ -173,4 +182,5 @@ def unless_busy(run: Callable[[], Done], if_running: str, stopped: Stopped) -> D
             if if_running != "skip":
                 raise
             tell(f"skipped: {error}")
+        stopped.has_begun = False
         return None

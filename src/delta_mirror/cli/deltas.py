@@ -16,6 +16,7 @@ from delta_mirror.cli.common import (
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Watch
 
 if TYPE_CHECKING:
@@ -60,11 +61,15 @@ def command(
     if not said.quiet:  # nothing that was asked for is missing: nobody is to get mail for it
         for warning in report.warnings:
             warn(warning)
-    if as_json:
-        print_json(_as_json(report))
-    elif not said.quiet:
-        _print(report, dry_run=dry_run)
-    _complain(report)
+    try:
+        # A pipe that nobody reads any more takes away neither the messages nor the exit code: cron needs both.
+        with as_far_as_read():
+            if as_json:
+                print_json(_as_json(report))
+            elif not said.quiet:
+                _print(report, dry_run=dry_run)
+    finally:
+        _complain(report)
     return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
 
 
@@ -86,8 +91,11 @@ def _tell_news(report: "RunReport") -> None:
 
 
 def _complain(report: "RunReport") -> None:
+    told: set[str] = set()
     for each in report.streams:
-        if each.error:
+        # What keeps all streams from being drained, such as refused credentials, is said once.
+        if each.error and str(each.error) not in told:
+            told.add(str(each.error))
             complain(str(each.error))
         if each.gap:
             complain(

@@ -8,17 +8,18 @@ Invariants:
 """
 
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from delta_mirror import __version__
 from delta_mirror.cli.messages import complain, set_up_messages
+from delta_mirror.cli.output import ClosedPipeError, let_go, open_closed_streams, writing_results
 from delta_mirror.errors import BusyError, DeltaMirrorError, RefusedError, UnfinishedError
 
 EXIT_DEFECT = 1
@@ -46,10 +47,6 @@ class Globals:
     log_format: str
 
 
-class _ClosedPipeError(Exception):
-    """Whoever read our standard output has enough. No OSError, because click would make exit code 1 of that."""
-
-
 class Commands(click.Group):
     """The commands, each imported when it is called; their short help stands here so that `--help` imports none."""
 
@@ -65,17 +62,29 @@ class Commands(click.Group):
         command: click.Command = module.command
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
-        """Return what the command returns, its output written out.
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that *args* begin with; where there is none, say which was perhaps meant."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
 
-        Raises:
-            _ClosedPipeError: nobody reads it any more.
-        """
-        try:
-            returned: object = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            raise _ClosedPipeError from error
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"No such command {args[0]!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Return the context of a call; `--help` and `--version` have been answered by then."""
+        with writing_results():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Return what the command returns, its output written out."""
+        with writing_results():
+            try:
+                returned: object = super().invoke(ctx)
+            except EOFError as error:  # click would take it for the end of an input that it had prompted for
+                raise RuntimeError("a file ends too early") from error
         return returned
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -109,7 +118,16 @@ def sync(ctx: click.Context, config: str | None, *, verbose: bool, quiet: bool, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+    open_closed_streams()
+    set_up_messages(verbose=False, quiet=False, log_format="text")
+    try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    let_go()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -119,18 +137,24 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.option_name in _general_options():
+            there = f"{_called_as()} {error.option_name} ..."
+            error = click.UsageError(f"{error.message} It stands before the command: {there}", error.ctx)
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
-    except _ClosedPipeError:
-        # Python would complain once more when it closes standard output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ClosedPipeError:
+        let_go()
         return 0
     except DeltaMirrorError as error:
         complain(str(error))
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
     return code if isinstance(code, int) else 0
+
+
+def _general_options() -> set[str]:
+    return {name for option in sync.params for name in option.opts}
 
 
 def _called_as() -> str:

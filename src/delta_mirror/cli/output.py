@@ -57,6 +57,20 @@ def writing_results() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def as_far_as_read() -> Iterator[None]:
+    """Write out what the body has written as far as it is read, and let the command go on: to its messages, to its exit code.
+
+    Raises:
+        DiskFullError: standard output is a file that cannot be written.
+    """
+    try:
+        with writing_results():
+            yield
+    except ClosedPipeError:
+        let_go()
+
+
 def let_go() -> None:
     """Write out what is left to write; where that cannot be, drop it, or Python would complain once more at its end."""
     for stream in (sys.stdout, sys.stderr):

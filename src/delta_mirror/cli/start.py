@@ -2,31 +2,22 @@
 
 Invariants:
 
-- Nothing is imported here that takes time: Ctrl-C and SIGTERM end the program silently also while it is still being loaded, when
-  nothing has begun that would have to be brought to an end.
+- Ctrl-C ends the program silently also while it is still being loaded: nothing has begun that would have to be put in order.
+  So nothing that takes time is imported before `main` listens.
 """
 
+import gc
 import os
 import signal
-from types import FrameType
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
     """Load the program and run it."""
-    # What the caller has us ignore (nohup, a job in the background of a script) stays ignored.
-    heard = {number: signal.getsignal(number) for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
-    for number in heard:
-        signal.signal(number, _end)
+    # Only where Python would raise KeyboardInterrupt: what the caller has us ignore (nohup) stays ignored.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+    # A page is some ten thousand objects, none of them in a cycle: Python would look through them every 700.
+    gc.set_threshold(50_000, 20, 20)
     from delta_mirror.cli.main import main as run
 
-    run(lambda: _give_back(heard))
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    os._exit(128 + number)
-
-
-def _give_back(handlers: object) -> None:
-    """Not used."""
+    run()

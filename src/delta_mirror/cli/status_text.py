@@ -55,9 +55,10 @@ def show(status: Status, now: float, *, verbose: bool) -> None:
             _paint(status, columns)
         else:
             click.echo("\n".join(_plain_table(status, columns)))
+    if status.exists:
         click.echo()
-    for line in _facts(status, now, verbose=verbose, tells_late=not are_all):
-        _say(line, width)
+        for line in _facts(status, now, verbose=verbose, tells_late=not are_all):
+            _say(line, width)
     troubles = list(_troubles(status, now, verbose=verbose))
     if troubles:
         click.echo()
@@ -171,8 +172,6 @@ def _paint(status: Status, columns: Sequence[_Column]) -> None:
 
 def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> Iterator[str]:
     """Yield what holds for the whole mirror."""
-    if not status.exists:
-        return
     if tells_late:
         odd = [each for each in status.streams if each.known.late or each.known.superseded]
         told = [f"{_short(each)} {each.known.late} late, {each.known.superseded} superseded" for each in odd[:MOST_LINES]]

@@ -87,7 +87,7 @@ _TINY = re.compile(rb"e-0{3,};")  # 1e-400 would be read as 0.0; what is too lar
 def _may_be_bent(body: bytes, parsed: Json) -> bool:
     """Return whether *parsed* may differ from *body*. Looks at the bytes alone, in a few passes at the speed of C."""
     classes = body.translate(_CLASSES)
-    if _LONG + b";" in classes or _LONG + b"e" in classes or _TINY.search(classes):
+    if _LONG + b";" in classes or _LONG + b"e" in classes or (b"e-000" in classes and _TINY.search(classes)):
         return True
     # Every member has a colon, so one that another of its name has displaced is missed when everything is written out again.
     # Colons within texts count on both sides, but for one that was sent as an escape.

@@ -29,10 +29,14 @@ class _Asked(NamedTuple):
 
 
 class Ahead:
-    """Fetches the pages of one drain in a thread of its own; a context manager, which ends the thread."""
+    """Fetches the pages of one drain in a thread of its own; a context manager, which ends the thread.
 
-    def __init__(self, fetch: Fetch) -> None:
+    *turn* is for how many seconds a call that is asked ahead may take to be counted before it is no longer waited for.
+    """
+
+    def __init__(self, fetch: Fetch, turn: float = TURN) -> None:
         self._fetch = fetch
+        self._turn = turn
         self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()
         self._asked: _Asked | None = None
         self._thread: threading.Thread | None = None
@@ -50,7 +54,7 @@ class Ahead:
         nothing would be gained. Where the ledger lets it wait, that page is not kept waiting with it.
         """
         if request is not None:
-            self._ask(request).is_counted.wait(TURN)
+            self._ask(request).is_counted.wait(self._turn)
 
     def take(self, request: PageRequest) -> Page:
         """Return the page of *request*, which is fetched now where it was not asked for ahead."""

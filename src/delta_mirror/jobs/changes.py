@@ -42,7 +42,7 @@ class Wanted:
             # GUIDs are held in lower case; an id that is none is held as the service wrote it.
             ids=sorted({spelling for id_ in self.ids for spelling in (id_, id_.lower())}),
             run_id=self.run_id,
-            since=None if self.since is None else own_time(-(-(self.since - EPOCH) // SECOND)),
+            since=None if self.since is None else own_time((self.since - EPOCH) // SECOND),
             after=after,
             limit=limit,
         )

@@ -93,11 +93,12 @@ def run_deltas(
     stop = stop or threading.Event()
     report = RunReport(started_at=now())
     with ExitStack() as stack:
+        # First, so that the time spent waiting for another run counts.
+        stack.enter_context(deadline(wishes.deadline, stop, report.trouble, "the next run goes on from there"))
         session = stack.enter_context(open_session(config, stop=stop, wait=wishes.wait, dry_run=wishes.dry_run, now=now))
         mirror, service = session.mirror, session.service
         if not wishes.dry_run:
-            report.id = mirror.begin_run("deltas")
-        stack.enter_context(deadline(wishes.deadline, stop, report.trouble, "the next run goes on from there"))
+            report.id = mirror.begin_run("deltas", at=report.started_at)
         streams = _choose_streams(session, wishes.selection, stop, report)
         begun: list[Drain] = []
         reading = Reading(dds.items_per_page, dds.overlap * SECOND, dds.first_window * SECOND, wishes.since)
@@ -131,7 +132,7 @@ def run_deltas(
         if report.id is not None:
             # Every page has added its counts with what it wrote. Of a stopped run one may be about to be committed just now.
             counts = None if stop.is_set() else report.counts
-            mirror.end_run(report.id, report.outcome, counts, report.calls, report.pages)
+            mirror.end_run(report.id, report.outcome, counts, report.calls, report.pages, at=report.ended_at)
     return report
 
 

@@ -114,8 +114,7 @@ class Drain:
             while (request := walk.request) is not None:
                 page = ahead.take(request)
                 trouble = _receive(walk, page)
-                if not trouble:
-                    ahead.ask(walk.request_ahead)
+                ahead.ask(None if trouble else walk.request_ahead)
                 with self._mirror.transaction() as tx:
                     self._apply(tx, page, drained, window)
                     self._keep_place(tx, None if trouble else walk.place())

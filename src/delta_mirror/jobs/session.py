@@ -15,7 +15,7 @@ from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from typing import TypeVar
 
 from delta_mirror.config import Config, DdsSection
@@ -266,7 +266,8 @@ def work_through(tasks: Sequence[Task], do: Callable[[Task], object], parallel: 
     The threads are daemons: one that waits for the network must not keep a stopped run from ending.
     """
     waiting: SimpleQueue[Task] = SimpleQueue()
-    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    # No SimpleQueue: in Python 3.11 a signal that comes when the time of its `get` is all but up makes it wait for ever.
+    done: Queue[BaseException | None] = Queue()
     for task in tasks:
         waiting.put(task)
 

@@ -83,9 +83,10 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
             connection.execute("pragma synchronous = normal")
             connection.execute("pragma foreign_keys = off")
             connection.execute("pragma trusted_schema = off")
-            # The keys are random, so that a page of a feed touches pages all over the file: with SQLite's 2 MB of cache a large
-            # mirror would be read back from disk, and with a checkpoint at every 4 MB of WAL be written several times over.
-            connection.execute("pragma cache_size = -65536")  # KiB
+            # The keys are random, so that a page of a feed touches pages all over the file: with SQLite's 2 MB of cache most of
+            # a large mirror would be read back from the file for every page, and with a checkpoint at every 4 MB of WAL be
+            # written several times over. A larger cache than this takes memory and saves little (docs/performance.md).
+            connection.execute("pragma cache_size = -24576")  # KiB
             connection.execute("pragma wal_autocheckpoint = 8000")  # pages of 4 KiB
         except BaseException:
             connection.close()
@@ -137,8 +138,10 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
                 f"{path} was written by a newer delta-mirror (schema {version}); install that version or a later one"
             )
         return
-    if application or version or not or_empty or _number(connection, "select count(*) from sqlite_master"):
+    if application or version or _number(connection, "select count(*) from sqlite_master"):
         raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
+    if not or_empty:  # what a first run leaves behind that could not write
+        raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` or `sync full-starter` does")
 
 
 def _number(connection: sqlite3.Connection, sql: str) -> int:
@@ -155,6 +158,9 @@ def _give_mode(path: Path, mode: int) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
+        # A mirror that its owner has closed to himself is so on purpose: it is not opened again in silence.
+        if not os.access(path, os.W_OK):
+            raise MirrorFileError(f"{path} cannot be written by this user; mend owner or mode") from None
         # By name: to open and close the file would take away the locks that another connection of this process has on it.
         for name in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
             # WAL and shared memory are mostly not there; what belongs to another member of a group has its mode from him.

@@ -43,7 +43,7 @@ def hold(path: Path, *, mode: int = 0o600, wait: float = 0.0) -> Iterator[None]:
         process = f" (process {holder})" if holder else ""
         raise BusyError(f"another run{process} holds {path}; let it end, or call with --if-running wait") from error
     except OSError as error:
-        raise MirrorFileError(f"{beside} cannot be made or locked ({error.strerror}); mend owner or mode") from error
+        raise MirrorFileError(f"{beside} cannot be made or locked ({error.strerror}); mend owner or mode there") from error
     try:
         with suppress(OSError):  # a full disk: the number is only for the message
             beside.write_text(f"{os.getpid()}\n", encoding="ascii")

@@ -210,19 +210,29 @@ class Mirror:
             )
             return {(Stream(tenant_id, location_id, entity), id_) for tenant_id, location_id, id_ in found}
 
-    def begin_run(self, command: str) -> int:
-        """Return the id of a new run. A run that was left open by a killed process has the outcome `killed` afterwards."""
+    def begin_run(self, command: str, *, at: float | None = None) -> int:
+        """Return the id of a new run, begun *at* (by default now).
+
+        A run that was left open by a killed process has the outcome `killed` afterwards.
+        """
+        begun_at = own_time(self.now() if at is None else at)
         with self.transaction() as tx:
             tx.execute("update _runs set outcome = 'killed' where outcome is null")
-            begun = tx.execute("insert into _runs (command, started_at) values (?, ?)", (command, own_time(self.now())))
+            begun = tx.execute("insert into _runs (command, started_at) values (?, ?)", (command, begun_at))
             return int(begun.lastrowid or 0)
 
-    def end_run(self, run_id: int, outcome: str, counts: Counts | None, calls: int, pages: int) -> None:
-        """Settle the row of a run; *counts* are those of the whole run, None leaves what was counted page by page."""
+    def end_run(
+        self, run_id: int, outcome: str, counts: Counts | None, calls: int, pages: int, *, at: float | None = None
+    ) -> None:  # fmt: skip
+        """Settle the row of a run that ended *at* (by default now).
+
+        *counts* are those of the whole run, None leaves what was counted page by page.
+        """
+        ended_at = own_time(self.now() if at is None else at)
         with self.transaction() as tx:
             tx.execute(
                 "update _runs set ended_at = ?, outcome = ?, calls = ?, pages = ? where id = ?",
-                (own_time(self.now()), outcome, calls, pages, run_id),
+                (ended_at, outcome, calls, pages, run_id),
             )
             if counts is not None:
                 tx.execute(

@@ -1,0 +1,196 @@
+"""When a list that is read by page numbers has proved complete, and when it has not."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from delta_mirror.core.sweep import QUIET_PASSES, QUIET_PASSES_SHUFFLED, Sweep
+
+NOW = 1_000  # ticks; the cutoff
+FUTURE = 1_060
+
+
+def sweep(*, whole: bool = True, listed_from: int = 0) -> Sweep:
+    return Sweep(cutoff=NOW, whole=whole, listed_from=listed_from)
+
+
+def read(under_way: Sweep, *digests: int) -> bool:
+    """Read one pass that shows these entries, dated by their digest; return whether the list has proved complete."""
+    under_way.begin_pass()
+    under_way.take([(digest, digest) for digest in digests], FUTURE)
+    return under_way.end_pass()
+
+
+def test_one_pass_proves_nothing() -> None:
+    assert not read(sweep(), 1, 2, 3)
+
+
+def test_two_passes_that_show_the_same_prove_it() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, 3)
+    assert read(under_way, 1, 2, 3)
+    assert under_way.passes == 2
+    assert under_way.listed == 3
+
+
+def test_empty_list_is_complete_after_two_passes() -> None:
+    under_way = sweep()
+    assert not read(under_way)
+    assert read(under_way)
+
+
+def test_pass_that_lists_fewer_proves_nothing() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, 3, 4)
+    assert not read(under_way, 2, 3)  # 1 has left; 4 has slid past
+    assert not read(under_way, 2, 3, 4, 5)
+    assert read(under_way, 2, 3, 4, 5)
+
+
+def test_passes_over_a_shuffled_list_add_up() -> None:
+    under_way = sweep()
+    assert not read(under_way, 1, 1, 2, 3)
+    assert not read(under_way, 1, 2, 2, 3)
+    assert read(under_way, 1, 1, 4, 4)
+    assert under_way.listed == 4
+
+
+def test_passes_that_are_equally_long_by_chance_prove_nothing() -> None:
+    under_way = sweep()
+    assert not read(under_way, 1, 2, 3)
+    assert not read(under_way, 3, 4, 5)  # as many, all different; but 1 and 2 are missing
+    assert not read(under_way, 1, 2, 3, 4)
+
+
+def test_list_that_lost_an_entry_ends_when_nothing_new_shows() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, 3)
+    read(under_way, 2, 3)
+    assert read(under_way, 2, 3)
+
+
+def test_list_that_names_an_entry_twice_ends_after_some_quiet_passes() -> None:
+    under_way = sweep()
+    passes = 1
+    read(under_way, 1, 1, 2)
+    while not read(under_way, 1, 1, 2):
+        passes += 1
+    assert passes == QUIET_PASSES_SHUFFLED
+
+
+def test_list_that_never_is_equally_long_ends_after_quiet_passes_in_the_same_order() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, 3)
+    ended = [read(under_way, *shown) for shown in ((1, 2), (1, 2, 3))]
+    assert ended == [False] * (QUIET_PASSES - 1) + [True]
+
+
+def test_what_changed_since_the_drain_began_does_not_count() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, NOW + 1)
+    assert read(under_way, 1, 2, NOW + 1, NOW + 2)
+    assert under_way.listed == 2
+
+
+def test_what_is_dated_in_the_future_counts_in_a_whole_list() -> None:
+    under_way = sweep()
+    read(under_way, 1, FUTURE + 1)
+    assert not read(under_way, 1, FUTURE + 2)
+    assert under_way.listed == 3
+
+
+def test_what_is_dated_in_the_future_does_not_count_in_a_list_of_ties() -> None:
+    under_way = sweep(whole=False)
+    read(under_way, 1, FUTURE + 1)
+    assert read(under_way, 1, FUTURE + 2)
+    assert under_way.listed == 1
+
+
+def test_undated_entry_counts() -> None:
+    under_way = sweep()
+    under_way.take([(1, None), (2, 5)], FUTURE)
+    under_way.end_pass()
+    assert under_way.listed == 2
+
+
+def test_only_what_was_not_listed_before_is_listed_anew() -> None:
+    under_way = sweep(listed_from=2)
+    read(under_way, 1, 2, 3, 4)
+    assert under_way.listed == 2
+
+
+def test_earliest_date_beyond_the_cutoff_is_known_for_the_present_pass() -> None:
+    under_way = sweep(whole=False)
+    under_way.take([(1, NOW), (2, NOW + 7), (3, NOW + 5)], FUTURE)
+    assert under_way.beyond == NOW + 5
+    under_way.end_pass()
+    under_way.begin_pass()
+    assert under_way.beyond is None
+
+
+def test_empty_page_is_spared_once_a_pass_has_listed_as_many_as_the_one_before() -> None:
+    under_way = sweep()
+    under_way.take([(1, 1), (2, 2)], FUTURE)
+    assert not under_way.has_listed_as_before
+    under_way.end_pass()
+    under_way.begin_pass()
+    under_way.take([(1, 1)], FUTURE)
+    assert not under_way.has_listed_as_before
+    under_way.take([(2, 2)], FUTURE)
+    assert under_way.has_listed_as_before
+
+
+@settings(deadline=None)
+@given(
+    entries=st.integers(1, 60),
+    size=st.integers(1, 20),
+    leaves=st.lists(st.integers(0, 40), max_size=8),
+    seed=st.integers(0, 1 << 32),
+)
+def test_whatever_leaves_the_list_between_two_pages_nothing_that_stays_is_missing(
+    entries: int, size: int, leaves: list[int], seed: int
+) -> None:
+    rng = random.Random(seed)
+    listed = list(range(entries))
+    rng.shuffle(listed)
+    stays = set(listed)
+    seen: set[int] = set()
+    under_way = sweep()
+    calls, number = 0, 0
+    while True:
+        if calls in leaves and listed:
+            stays.discard(listed.pop(rng.randrange(len(listed))))
+        page = listed[number * size : number * size + size]
+        calls += 1
+        number += 1
+        seen.update(page)
+        under_way.take([(digest, 1) for digest in page], FUTURE)
+        if not page or under_way.has_listed_as_before:
+            if under_way.end_pass():
+                break
+            under_way.begin_pass()
+            number = 0
+    assert stays <= seen
+
+
+@settings(deadline=None)
+@given(entries=st.integers(1, 40), size=st.integers(5, 20), seed=st.integers(0, 1 << 32))
+def test_list_that_is_shuffled_at_every_call_is_shown_whole(entries: int, size: int, seed: int) -> None:
+    rng = random.Random(seed)
+    listed = list(range(entries))
+    seen: set[int] = set()
+    under_way = sweep()
+    number = 0
+    while True:
+        rng.shuffle(listed)
+        page = listed[number * size : number * size + size]
+        number += 1
+        seen.update(page)
+        under_way.take([(digest, 1) for digest in page], FUTURE)
+        if not page or under_way.has_listed_as_before:
+            if under_way.end_pass():
+                break
+            under_way.begin_pass()
+            number = 0
+    assert seen == set(listed)
