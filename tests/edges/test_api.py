@@ -17,7 +17,6 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
-from tls import pem
 
 from delta_mirror.core.model import PageRequest, Record, Stream
 from delta_mirror.core.values import EPOCH, SECOND
@@ -33,6 +32,7 @@ from delta_mirror.errors import (
 )
 from delta_mirror.simulator import CLIENT_ID, CLIENT_SECRET, Dials, Service, World, faults
 from delta_mirror.simulator import Stream as SimulatedStream
+from tls import pem
 
 CLIENTS = Stream(11, 9, "Client")
 FIRST = PageRequest("2026-05-04T12:00:00.0000000+00:00", 0, 200, may_be_past_end=False)

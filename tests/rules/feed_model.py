@@ -28,6 +28,9 @@ Order = Literal[
 ]
 
 
+Rounding = Literal["down", "nearest", "up"]
+
+
 @dataclass(frozen=True)
 class Dials:
     """One service. Each field answers one question that the vendor's documents leave open.
@@ -41,7 +44,7 @@ class Dials:
     clamp: int = 200
     inclusive: bool = True
     precision: int = 1
-    rounding: Literal["down", "nearest", "up"] = "down"
+    rounding: Rounding = "down"
     ignores_offset: bool = False
     offset_minutes: int = 0
     writes_z: bool = False

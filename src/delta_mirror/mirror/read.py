@@ -256,8 +256,8 @@ class Reader:
         """Return what is in quarantine, without the bodies, by stream and change date: the order in which to try again."""
         with self._translated():
             found = self._connection.execute(
-                "select tenant_id, location_id, entity, id, first_seen_at, last_seen_at, run_id, source, reason, record_id, ticks "
-                "from _quarantine order by tenant_id, location_id, entity, ticks, first_seen_at, id"
+                "select tenant_id, location_id, entity, id, first_seen_at, last_seen_at, run_id, source, reason, record_id, "
+                "ticks from _quarantine order by tenant_id, location_id, entity, ticks, first_seen_at, id"
             ).fetchall()
         return [
             SetAside(Stream(tenant_id, location_id, entity) if entity is not None else None, *own)
