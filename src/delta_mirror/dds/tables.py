@@ -138,7 +138,7 @@ def keys_of_child(entity: str, above: Keys, row: Row) -> Keys:
 def drop_keys(keys: Keys, row: Row) -> None:
     """Take out of *row* the columns that hold only what *keys* say; a column that says something else stays."""
     for name, repeated in keys:
-        if row.get(name) in repeated:
+        if name in row and row[name] in repeated:
             del row[name]
 
 

@@ -132,12 +132,12 @@ def retry_quarantined(
     with Reader.open(config.mirror.path) as reader:
         _find(reader.quarantine(), prefixes)
     with ExitStack() as stack:
+        stack.enter_context(deadline(time_limit, stop, trouble, "the rest is in quarantine still"))
         session = stack.enter_context(open_session(config, stop=stop, wait=wait, now=now))
         reader = stack.enter_context(Reader.open(config.mirror.path))
         found = reader.quarantine()
         things = [Retried(thing) for thing in (_find(found, prefixes) if prefixes else found)]
         run_id = session.mirror.begin_run("quarantine retry")
-        stack.enter_context(deadline(time_limit, stop, trouble, "the rest is in quarantine still"))
         attempt = _Attempt(session, config, run_id)
 
         def retry(retried: Retried) -> None:

@@ -109,9 +109,9 @@ def run_refetch(
     with Reader.open(config.mirror.path):
         pass  # a mirror is made by what fills it, and not by a path that is mistyped here
     with ExitStack() as stack:
+        stack.enter_context(deadline(time_limit, stop, trouble, "call again for the records that were not asked for"))
         session = stack.enter_context(open_session(config, stop=stop, wait=wait, now=now))
         run_id = session.mirror.begin_run("refetch")
-        stack.enter_context(deadline(time_limit, stop, trouble, "call again for the records that were not asked for"))
         records: list[Refetched] = []
         pages: list[Stream] = []
         try:

@@ -19,7 +19,7 @@ from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.lock import last_holder
-from delta_mirror.mirror.read import Pause, Reader, Run, StreamState
+from delta_mirror.mirror.read import ACCOUNT, Pause, Reader, Run, StreamState
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
             for stream, state in sorted(known.items())
         ]
         places = {stream[:2] for stream in known}
+        concerned = places | {ACCOUNT}
         set_aside = {stream: number for stream, number in reader.quarantine_by_stream().items() if selected.takes(stream)}
         return Status(
             str(path),
@@ -93,7 +94,7 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
             calls_per_day=dds.calls_per_day,
             streams=streams,
             calls={place: calls for place, calls in reader.calls_of(own_time(now)[:10]).items() if place in places},
-            pauses=[pause for pause in reader.pauses(now) if (pause.tenant_id, pause.location_id) in places],
+            pauses=[pause for pause in reader.pauses(now) if (pause.tenant_id, pause.location_id) in concerned],
             quarantine=reader.quarantine_count() if selected == Selection() else sum(set_aside.values()),
             set_aside=set_aside,
             starter_tables=_starter_tables(streams, reader.child_tables()),

@@ -24,6 +24,7 @@ import orjson
 from delta_mirror.core.model import Stream
 from delta_mirror.errors import BudgetError, LimitedError
 from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.read import ACCOUNT
 from delta_mirror.mirror.write import Mirror, Transaction
 
 MINUTE = 60.0  # seconds
@@ -32,7 +33,6 @@ PAUSE = 15 * MINUTE  # seconds without a call where the service names no time: c
 SHORTEST_WAIT = 0.01  # seconds, so that rounding cannot make us wait for nothing again and again
 MOST = 0.8  # of a day; who has used so much is warned
 NAMED = "the service named this time"
-ACCOUNT = (0, 0)  # stands in `_pauses` for every location; no real tenant or location has the number 0
 
 _log = logging.getLogger("delta_mirror.ledger")
 

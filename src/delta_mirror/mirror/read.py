@@ -80,9 +80,12 @@ class Run:
     counts: Counts
 
 
+ACCOUNT = (0, 0)  # stands in `_pauses` for every location; no real tenant or location has the number 0
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """One row of `_pauses`: a location that is left alone until then, in seconds since the epoch."""
+    """One row of `_pauses`: a location, or `ACCOUNT`, that is left alone until then, in seconds since the epoch."""
 
     tenant_id: int
     location_id: int
