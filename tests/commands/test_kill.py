@@ -56,6 +56,7 @@ def test_a_run_killed_at_any_instant_leaves_a_sound_mirror_and_the_next_run_goes
     killed = between_fetch_and_commit = resumed = 0
     applied_before, answered_before = 0, entries_answered(shop)
     for number in range(KILLS):
+        begun = time.monotonic()
         process = shop.start("deltas")
         with process:
             try:
@@ -64,6 +65,8 @@ def test_a_run_killed_at_any_instant_leaves_a_sound_mirror_and_the_next_run_goes
                 answered = entries_answered(shop)
                 process.kill()
                 process.communicate()
+        if process.returncode == 0:
+            whole = min(whole, time.monotonic() - begun)  # the machine has become faster than when we measured
         if process.returncode == -signal.SIGKILL and shop.mirror.exists() and has_tables(shop):
             killed += 1
             assert_sound(shop)

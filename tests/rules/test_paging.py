@@ -274,6 +274,15 @@ def test_record_dated_exactly_at_the_start_of_a_list_is_no_omission(inclusive: b
     assert_exact(stream)
 
 
+def test_drain_that_is_swept_pays_what_was_owed() -> None:
+    debt = Debt(starts=[START, START - DAYS], full=50, runs=DEBT_RUNS)
+    walk = Walk(START, size=50, count_known=none_known, debt=debt)
+    answer(walk, feed_of(120, Dials(order="descending")))
+    assert walk.request is not None
+    assert (read(walk.request.start), walk.request.number) == (START - DAYS, 0)
+    assert walk.debt is None
+
+
 def test_count_is_owed_for_eight_runs_and_no_longer() -> None:
     stream = FollowedStream(feed_of(410, gap=5 * TICKS), 200)
     stream.run()

@@ -56,6 +56,15 @@ def test_passes_over_a_shuffled_list_add_up() -> None:
     assert under_way.listed == 4
 
 
+def test_passes_add_up_only_while_the_list_stays_equally_long() -> None:
+    under_way = sweep()
+    read(under_way, 1, 1, 2, 3)
+    read(under_way, 1, 2, 2, 3)
+    assert not read(under_way, 1, 4, 4)  # one has left
+    assert not read(under_way, 1, 1, 4)
+    assert read(under_way, 1, 3, 4)
+
+
 def test_passes_that_are_equally_long_by_chance_prove_nothing() -> None:
     under_way = sweep()
     assert not read(under_way, 1, 2, 3)

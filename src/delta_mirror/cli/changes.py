@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.common import MomentType, as_selection, open_config, print_json, selecting_streams, write_whatever_comes
+from delta_mirror.cli.common import (
+    MomentType,
+    as_selection,
+    examples,
+    open_config,
+    print_json,
+    selecting_streams,
+    write_whatever_comes,
+)
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
@@ -25,7 +33,16 @@ if TYPE_CHECKING:
     from delta_mirror.mirror.read import Logged
 
 
-@click.command("changes")
+@click.command(
+    "changes",
+    epilog=examples(
+        "sync changes Client --limit 20             the first twenty changes of clients",
+        "sync changes --run 12                      what run 12 did",
+        "sync changes --since 2026-05-04T00:00:00Z  what was carried out since then",
+        "sync changes --id 0f8e... --verbose        the story of one record",
+        "sync changes --json --follow --after 4711  for a program: all that comes after number 4711",
+    ),
+)
 @click.argument("entity", required=False, type=click.Choice(ENTITIES))
 @selecting_streams
 @click.option("--since", type=MomentType(), metavar="DATETIME", help="Only what was carried out from then on (with a zone).")

@@ -79,6 +79,11 @@ class MomentType(click.ParamType[int]):
         return ticks
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a help text that teaches by *lines*, each a call and what it is for."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def selecting_streams(command: Command) -> Command:
     """Add the options that select streams."""
     for option in (

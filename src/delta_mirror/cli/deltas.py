@@ -8,6 +8,7 @@ from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
     MomentType,
     as_selection,
+    examples,
     open_config,
     print_json,
     selecting_streams,
@@ -26,7 +27,16 @@ if TYPE_CHECKING:
     from delta_mirror.jobs.drain import Report
 
 
-@click.command("deltas", epilog="Every 15 minutes from cron: */15 * * * * /path/to/bin/sync --quiet --config PATH deltas")
+@click.command(
+    "deltas",
+    epilog=examples(
+        "sync deltas --dry-run                      look before you leap",
+        "sync deltas --entity Client --location 9   one stream only",
+        "sync deltas --since 2026-05-04T00:00:00Z   read again from there",
+        "from cron, every 15 minutes, with absolute paths:",
+        "*/15 * * * * /path/to/bin/sync --quiet --config /path/to/config.toml deltas",
+    ),
+)
 @selecting_streams
 @click.option(
     "--since", type=MomentType(), metavar="DATETIME", help="Read from here (with a zone); the watermark never goes back."

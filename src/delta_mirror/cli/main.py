@@ -97,7 +97,10 @@ class Commands(click.Group):
     cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 all done, 2 refused, 3 not all done, 4 another run holds the mirror, 5 a check does not hold.",
+    epilog="\b\nExamples:\n  sync demo                            see it at work, without an account\n"
+    "  sync --config PATH deltas            bring the mirror up to date\n"
+    "  sync --quiet --config PATH deltas    the same from cron: only trouble is said\n\n"
+    "Exit codes: 0 all done, 2 refused, 3 not all done, 4 another run holds the mirror, 5 a check does not hold.",
 )
 @click.option("--config", metavar="PATH", help="The configuration file; else $DELTA_MIRROR_CONFIG, ./config.toml, the user's.")
 @click.option("--verbose", is_flag=True, help="Tell of every call: path, status, time, RequestId.")

@@ -7,6 +7,7 @@ import click
 
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
+    examples,
     if_running_option,
     open_config,
     print_json,
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
 SHORT = 8  # characters of an id, where they tell it from all others
 
 
-@click.group("quarantine")
+@click.group(
+    "quarantine",
+    epilog=examples(
+        "sync quarantine list         what it is, one line each",
+        "sync quarantine show 3fa9    one thing whole",
+        "sync quarantine retry        apply all of it again",
+        "sync quarantine drop 3fa9    give one thing up",
+    ),
+)
 def command() -> None:
     """Look at what could not be applied, try it again, or give it up.
 

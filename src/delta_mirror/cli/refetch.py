@@ -7,6 +7,7 @@ import click
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
     as_selection,
+    examples,
     open_config,
     print_json,
     run_as_json,
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
     from delta_mirror.jobs.refetch import Refetched, RefetchReport
 
 
-@click.command("refetch")
+@click.command(
+    "refetch",
+    epilog=examples(
+        "sync refetch Client 0f8e4c1a-...                one client, wherever the mirror has it",
+        "sync refetch Sale 77aa...  88bb... --location 9  two sales of one location",
+    ),
+)
 @click.argument("entity", type=click.Choice(ENTITIES))
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Ask for this tenant (repeatable).")

@@ -10,6 +10,7 @@ from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
     DurationType,
     as_selection,
+    examples,
     open_config,
     print_json,
     selecting_streams,
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from delta_mirror.jobs.status import Status, StreamStatus
 
 
-@click.command("status")
+@click.command(
+    "status",
+    epilog=examples(
+        "sync status                  the truth at a glance, and what to type",
+        "sync status --max-age 2h     for a monitor: exit 5 if a stream lags more",
+        "sync status --json           for a program",
+    ),
+)
 @selecting_streams
 @click.option("--max-age", type=DurationType(), metavar="DURATION", help="Exit 5 if a stream was caught up longer ago than that.")
 @click.option("-v", "--verbose", is_flag=True, help="Show times in full, and every stream that something is wrong with.")
