@@ -290,3 +290,27 @@ def test_a_configuration_with_a_literal_secret_that_others_can_read_is_warned_of
     assert "chmod 600" in ended.err
     assert CLIENT_SECRET not in ended.err
     assert_exact(shop.mirror, world)
+
+
+@pytest.mark.parametrize(
+    ("since", "word"),
+    [
+        ("2024-01-01T00:00:00Z", "warning: --since lies further back than the feed's seven days"),
+        ("2099-01-01T00:00:00Z", "warning: --since lies ahead of the service's clock"),
+    ],
+)
+def test_since_that_the_feed_cannot_follow_is_doubted(shop: Shop, since: str, word: str) -> None:
+    ended = shop.sync("deltas", "--since", since)
+    assert [line for line in ended.err.splitlines() if line.startswith(word)]
+
+
+def test_name_from_outside_steers_no_terminal_and_forges_no_line(shop: Shop) -> None:
+    world = shop.service.world
+    one = world.create("Client")
+    shop.sync("deltas")
+    world.advance(MINUTE)
+    world.alter(one, lambda body: body.update({"evil\x1b[2J\nerror: fake": "x"}))
+    ended = shop.sync("deltas")
+    assert r"column evil\x1b[2J\nerror: fake added" in ended.err
+    assert "\x1b" not in ended.err
+    assert not [line for line in ended.err.splitlines() if line.startswith("error: fake")]

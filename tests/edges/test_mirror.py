@@ -874,3 +874,23 @@ print("sqlite_utils" in sys.modules, "filelock" in sys.modules)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert ended.stdout == "False False\n"
+
+
+def notes(id_: str, at: int, *texts: str) -> Record:
+    return Record(
+        id_, Instant(at, ""), None, False, {"EntityId": id_}, {"Notes": [Child({"Text": text}, None) for text in texts]}
+    )
+
+
+def test_one_id_under_two_entities_that_share_a_child_table_is_set_aside_and_takes_nothing_from_the_other(path: Path) -> None:
+    employees = Stream(11, 9, "Employee")
+    with Mirror.open(path, feed_tables={"Client": (), "Employee": ()}) as mirror:
+        apply(mirror, notes("a", 10, "of the client"), notes("b", 10, "of another client"))
+        counts, _ = apply(mirror, notes("a", 11, "of the employee"), notes("c", 11, "of another employee"), stream=employees)
+        assert (counts.inserted, counts.quarantined) == (1, 1)
+        assert (
+            apply(mirror, Record("b", Instant(12, ""), None, False, {"EntityId": "b"}, {}), stream=employees)[0].quarantined == 1
+        )
+        assert apply(mirror, notes("a", 10, "of the client"))[0].unchanged == 1
+    assert table(path, "Notes", "_id, Text") == [("a", "of the client"), ("b", "of another client"), ("c", "of another employee")]
+    assert one(path, "select count(*) from _changes where op = 'replace'") == 0

@@ -333,6 +333,21 @@ def test_small_page_may_repeat_by_chance() -> None:
 # Ends
 
 
+def test_feed_that_brings_other_new_entries_on_every_page_is_given_up_soon() -> None:
+    feed = feed_of(20, Dials(order="descending"))
+    walk = begin(START, 20)
+    walk.receive(page_of(feed, feed.listing(write_ticks(START))))
+    for number in range(300):
+        feed.now += TICKS
+        new = [Version(f"new{number}-{each}", feed.now, 1000 + 20 * number + each, False, feed.now) for each in range(20)]
+        try:
+            walk.receive(page_of(feed, new))
+        except PagingError as error:
+            assert "did not end" in str(error)  # noqa: PT017 - at which page it is raised is not the point
+            return
+    pytest.fail("it goes on and on")
+
+
 def test_feed_that_never_holds_still_is_given_up_and_keeps_what_came() -> None:
     feed = feed_of(120, Dials(order="by id"))
     stream = FollowedStream(feed, 20)

@@ -317,3 +317,8 @@ def test_no_digit_of_a_number_is_lost(digits: str) -> None:
     else:
         whole, _, fraction = digits.partition(".")
         assert len((whole + fraction).lstrip("-0").rstrip("0")) <= 17
+
+
+@pytest.mark.parametrize("offset", ["+99:99", "+15:00", "-14:60", "+1:00"])
+def test_offset_that_no_zone_has_makes_no_date_time(offset: str) -> None:
+    assert read_ticks(f"2026-05-04T12:00:00{offset}") is None

@@ -654,3 +654,12 @@ def test_digest_tells_entries_apart_by_content_alone() -> None:
     digests = page_of(",".join((first, reordered, changed, broken, snapshot))).digests
     assert digests[0] == digests[1] == digests[4]
     assert len(set(digests)) == 3
+
+
+def test_key_with_a_nul_goes_to_quarantine() -> None:
+    page = read_page(
+        json.dumps({"data": [{"Client_T": {"EntityId": "ab\0cd"}}, {"Client_T": {"EntityId": "b"}}]}).encode(), CLIENT, 5
+    )
+    assert isinstance(page.entries[0], Broken)
+    assert page.entries[0].reason == "the root's key holds a NUL"
+    assert isinstance(page.entries[1], Record)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.core.plan import Counts
     from delta_mirror.jobs.deltas import RunReport
-    from delta_mirror.jobs.drain import Report
 
 
 @click.command(
@@ -85,7 +84,7 @@ def command(
 
 def _print(report: "RunReport", *, dry_run: bool) -> None:
     for each in report.streams:
-        click.echo(f"{_named(each):<42} {each.state:<10} {each.pages:>5} pages  {_told(each.counts)}")
+        click.echo(f"{each.stream!s:<42} {each.state:<10} {each.pages:>5} pages  {_told(each.counts)}")
     head = "dry run, nothing written" if dry_run else f"run {report.id}"
     streams = f"{len(report.streams)} stream{'' if len(report.streams) == 1 else 's'}"
     seconds = report.ended_at - report.started_at
@@ -95,9 +94,9 @@ def _print(report: "RunReport", *, dry_run: bool) -> None:
 def _tell_news(report: "RunReport") -> None:
     for each in report.streams:
         for message in each.said:
-            tell(f"{_named(each)}: {message}")
+            tell(f"{each.stream}: {message}")
         if each.late:
-            tell(f"{_named(each)}: {each.late} changes had become visible later than [dds] overlap allows for; they are in now")
+            tell(f"{each.stream}: {each.late} changes had become visible later than [dds] overlap allows for; they are in now")
 
 
 def _complain(report: "RunReport") -> None:
@@ -109,23 +108,18 @@ def _complain(report: "RunReport") -> None:
             complain(str(each.error))
         if each.gap:
             complain(
-                f"{_named(each)}: gap: the feed can no longer tell what changed from {each.gap[0]} to {each.gap[1]}; "
+                f"{each.stream}: gap: the feed can no longer tell what changed from {each.gap[0]} to {each.gap[1]}; "
                 "run `sync full-starter` with a newer Starter Export to close it"
             )
         if each.counts.quarantined:
             complain(
-                f"{_named(each)}: {each.counts.quarantined} records could not be applied and are in quarantine; "
+                f"{each.stream}: {each.counts.quarantined} records could not be applied and are in quarantine; "
                 "`sync quarantine list` shows why"
             )
     for trouble in report.trouble:
         complain(trouble)
     if report.outcome == "stopped":
         warn(f"run {report.id} was stopped")
-
-
-def _named(report: "Report") -> str:
-    stream = report.stream
-    return f"tenant {stream.tenant_id}, location {stream.location_id}, {stream.entity}"
 
 
 def _told(counts: "Counts") -> str:

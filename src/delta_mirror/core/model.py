@@ -22,6 +22,10 @@ class Stream(NamedTuple):
     location_id: int
     entity: str
 
+    def __str__(self) -> str:
+        """Return the stream's name as messages have it."""
+        return f"tenant {self.tenant_id}, location {self.location_id}, {self.entity}"
+
 
 class Instant(NamedTuple):
     """A point in time as a service wrote it.

@@ -36,6 +36,7 @@ from delta_mirror.errors import PagingError
 
 MOST_PASSES = 20  # over one list; more means that it never holds still
 MOST_PAGES = 10_000  # in one drain: two million records at the usual page size
+MOST_IDLE_PAGES = 10  # beyond what the entries that belong to this drain would fill, in each of the passes that are allowed
 MOST_REPEATS = 3  # the same page at so many page numbers running: a service that repeats itself
 MOST_REPEATS_SMALL = 12  # the same for a page so small that chance alone may repeat it
 SMALL = 5  # entries; fewer make a small page
@@ -162,6 +163,8 @@ class Walk:
         self._old_versions = False  # the feed lists older versions of a record beside its newest
         self._moved = False  # page 0 at the present anchor went beyond `_last`
         self._pages = 0
+        self._asked = 0  # pages, by this process
+        self._met = 0  # entries that belong to this drain, each time that one came
         self._sweep: Sweep | None = None
         self._passes_before = 0
         self._swept = False
@@ -283,11 +286,10 @@ class Walk:
             PagingError: the pages repeat themselves or never hold still. The watermark must stay; what came may be kept.
         """
         self._pages += 1
-        if self._pages > MOST_PAGES:
-            raise PagingError(f"the feed did not end within {MOST_PAGES} pages")
         if self._first_call is None:
             self._first_call = page.clock
         self._clock = page.clock
+        self._bound(page)
         self._watch_for_repeats(page)
         if self._number == 0:
             self._answered = self._anchor.text
@@ -622,6 +624,14 @@ class Walk:
         self._start = self._instant(self._start.ticks)
         self._turn_to(self._start.ticks)
         return True
+
+    def _bound(self, page: Page) -> None:
+        """Refuse to go on for ever where each page brings nothing but what has changed since this drain began."""
+        self._asked += 1
+        self._met += sum(when is None or not self._cutoff < when <= self._clock + SKEW for _, when in _dated(page))
+        filled = self._met // (self._full or self._usually_full or self._size)
+        if self._pages > MOST_PAGES or self._asked > MOST_PASSES * (filled + MOST_IDLE_PAGES):
+            raise PagingError(f"the feed did not end within {self._pages} pages")
 
     def _learn_offset(self, end: Instant) -> None:
         self._offset = offset_of(end.text)

@@ -23,7 +23,8 @@ DAY = 24 * HOUR
 EPOCH = (date(1970, 1, 1).toordinal() - 1) * DAY  # ticks of 1970-01-01T00:00:00 UTC
 
 _DATE_TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:\.(\d+))?)?(?: ?(Z|[+-]\d\d:?\d\d))?", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:\.(\d+))?)?(?: ?(Z|[+-](?:0\d|1[0-4]):?[0-5]\d))?",
+    re.ASCII,
 )
 _GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*|(?=\.))(\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+)?", re.ASCII)

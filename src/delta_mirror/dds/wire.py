@@ -281,6 +281,8 @@ class _EntryReader:
         key = take_key(entity, root)
         if key is None or key[0] in "{[":  # an object or an array has become JSON text
             raise _UnfitError("the root bears no key")
+        if "\0" in key:
+            raise _UnfitError("the root's key holds a NUL")
         children: dict[str, list[Child]] = {}
         if arrays:
             self._add_children(children, arrays, keys_of_root(self._stream, root), None, DEEPEST)

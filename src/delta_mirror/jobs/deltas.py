@@ -18,6 +18,7 @@ from delta_mirror.config import Config
 from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import SECOND
+from delta_mirror.core.window import REACH
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
 from delta_mirror.jobs.enums import refresh_enums
@@ -124,8 +125,8 @@ def run_deltas(
             warning = refresh_enums(session, [stream for stream in streams if _is_drained(stream, report)], stop)
             report.warnings += [warning] if warning else []
         report.calls = session.tally.calls
-        doubt = session.doubt_clock()
-        report.warnings += [doubt] if doubt else []
+        doubts = (session.doubt_clock(), _doubt_since(wishes.since, service.clock()))
+        report.warnings += [doubt for doubt in doubts if doubt]
         _heed_refusals(report, session.ledger, dry_run=wishes.dry_run)
         report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
         report.ended_at = now()
@@ -134,6 +135,18 @@ def run_deltas(
             counts = None if stop.is_set() else report.counts
             mirror.end_run(report.id, report.outcome, counts, report.calls, report.pages, at=report.ended_at)
     return report
+
+
+def _doubt_since(since: int | None, now: int) -> str | None:
+    """Return what an operator should know of where he wanted to read from, where the feed cannot do as he wished."""
+    if since is None or now - REACH <= since <= now:
+        return None
+    if since > now:
+        return "--since lies ahead of the service's clock: nothing can have changed since"
+    return (
+        "--since lies further back than the feed's seven days: what it brought may begin later than that. "
+        "Only a Starter Export has the time before"
+    )
 
 
 def _choose_streams(session: Session, selection: Selection, stop: threading.Event, report: RunReport) -> list[Stream]:

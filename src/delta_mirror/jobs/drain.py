@@ -113,7 +113,7 @@ class Drain:
         with Ahead(partial(self._service.fetch, self._stream)) as ahead:
             while (request := walk.request) is not None:
                 page = ahead.take(request)
-                trouble = _receive(walk, page)
+                trouble = _receive(self._stream, walk, page)
                 ahead.ask(None if trouble else walk.request_ahead)
                 with self._mirror.transaction() as tx:
                     self._apply(tx, page, drained, window)
@@ -223,12 +223,17 @@ class Drain:
             tx.note(self._stream, **columns)
 
 
-def _receive(walk: Walk, page: Page) -> PagingError | None:
+def _receive(stream: Stream, walk: Walk, page: Page) -> PagingError | None:
     """Give *page* to *walk*; return what is wrong with the paging, for what came is kept all the same."""
     try:
         walk.receive(page)
     except PagingError as error:
-        return error
+        told = PagingError(
+            f"{stream}: {error}. What came is kept, the watermark stays, and the next run begins anew. "
+            "If it stays so, ask the vendor what has changed in the feed"
+        )
+        told.__cause__ = error
+        return told
     return None
 
 

@@ -104,7 +104,7 @@ def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connecti
     if path.is_dir():
         raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
     if not path.exists():
-        raise MirrorFileError(f"there is no mirror at {path}; `sync deltas` or `sync full-starter` makes one")
+        raise MirrorFileError(f"there is no mirror at {path}; `sync deltas` makes one")
     with translated(path):
         try:
             return _connect_for_reading(path, "mode=ro", patience)
@@ -141,7 +141,7 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
     if application or version or _number(connection, "select count(*) from sqlite_master"):
         raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
     if not or_empty:  # what a first run leaves behind that could not write
-        raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` or `sync full-starter` does")
+        raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` does")
 
 
 def _number(connection: sqlite3.Connection, sql: str) -> int:

@@ -200,6 +200,18 @@ class Schema:
         names = dict.fromkeys([*self._feed_tables.get(entity, ()), *self._brought.get((entity, None), ())])
         return [self._tables[name] for name in names if name in self._tables]
 
+    def rivals(self, entity: str) -> list[Table]:
+        """Return the root tables of the other entities that share a child table with *entity*.
+
+        Child rows are told apart by the record's id alone, so two such entities cannot both hold one id.
+        """
+        own = {table.name for table in self.all_children(entity)}
+        return [
+            root
+            for root in self.roots()
+            if fold(root.name) != fold(entity) and any(table.name in own for table in self.all_children(root.name))
+        ]
+
     def child(self, name: str) -> Table | None:
         """Return the child table *name*, in whatever case, None where no row has made it yet."""
         table = self._tables.get(fold(name))
@@ -221,7 +233,7 @@ class Schema:
             try:
                 fitted.append(self._fit_record(stream, entry, made))
             except _CannotBeStoredError as error:
-                fitted.append(_set_aside(stream.entity, entry, str(error)))
+                fitted.append(set_aside(stream.entity, entry, str(error)))
         self._make(stream, made, said)
         brought = {fold(name): name for entry in fitted if isinstance(entry, Record) for name in entry.children}
         self._note_tables(stream.entity, stream.tenant_id, brought)
@@ -408,7 +420,7 @@ def record_from_json(entity: str, id_: str, sent: str, parents: str | None) -> R
     return Record(id_, None, None, deleted=True, root=root, children=children)
 
 
-def _set_aside(entity: str, record: Record, reason: str) -> Broken:
+def set_aside(entity: str, record: Record, reason: str) -> Broken:
     """Return *record*, which no table can hold, as an entry for quarantine: its rows, and the parents of grandchildren."""
     rows = {name: [child.row for child in rows] for name, rows in record.children.items()}
     parents = {name: [child.parent for child in rows] for name, rows in record.children.items()}

@@ -38,6 +38,7 @@ from delta_mirror.mirror.schema import (
     quote,
     record_as_json,
     record_from_json,
+    set_aside,
 )
 
 Deletes = Literal["remove", "mark"]
@@ -325,7 +326,23 @@ class Transaction:
 
         An entry that no table can hold comes back as `Broken`.
         """
-        return self.schema.fit(stream, entries, self.said)
+        fitted = self.schema.fit(stream, entries, self.said)
+        for rival in self.schema.rivals(stream.entity):
+            ids = orjson.dumps([entry.id for entry in fitted if isinstance(entry, Record)]).decode()
+            taken = {
+                id_
+                for (id_,) in self._connection.execute(
+                    f"select _id from {quote(rival.name)} where _tenant_id = ? and _location_id = ? "
+                    "and _id in (select value from json_each(?))",
+                    (stream.tenant_id, stream.location_id, ids),
+                )
+            }
+            reason = f"a record of {rival.name} has the same id, and both entities have rows in one child table"
+            fitted = [
+                set_aside(stream.entity, entry, reason) if isinstance(entry, Record) and entry.id in taken else entry
+                for entry in fitted
+            ]
+        return fitted
 
     def current(self, stream: Stream, ids: Collection[str]) -> dict[str, Held]:
         """Return what the mirror has of *ids*, without those of which it has nothing. One statement per table."""
