@@ -293,16 +293,17 @@ def test_ordered_drain_takes_a_call_for_each_page_and_a_handful(service: tuple[D
         feed.now += gap
     feed.now += 10 * MINUTES
     stream = FollowedStream(feed, size)
-    page = min(size, dials.clamp)
+    # A service that rounds StartDate up makes each page begin a second earlier, and bring what lies there once more.
+    net = min(size, dials.clamp) - 1 - (0 if dials.precision == 1 or dials.rounding == "down" else TICKS // gap + 1)
 
-    assert stream.run() <= records // (page - 1) + HANDFUL
+    assert stream.run() <= records // net + HANDFUL
     assert stream.state() == stream.truth()
     for _ in range(DEBT_RUNS + 2):
         feed.now += 15 * MINUTES
         start = stream.begin().place()["start"]
         again = sum(version.ticks >= start for version in feed.visible())
         # A service that counts pages from one sends its first page twice, in every run.
-        assert stream.run() <= QUIET + dials.page_base + again // (page - 1)
+        assert stream.run() <= QUIET + dials.page_base + again // net
     assert stream.state() == stream.truth()
 
 

@@ -164,6 +164,7 @@ class Walk:
         self._moved = False  # page 0 at the present anchor went beyond `_last`
         self._pages = 0
         self._asked = 0  # pages, by this process
+        self._widest = 0  # entries on the largest page
         self._met = 0  # entries that belong to this drain, each time that one came
         self._sweep: Sweep | None = None
         self._passes_before = 0
@@ -629,7 +630,8 @@ class Walk:
         """Refuse to go on for ever where each page brings nothing but what has changed since this drain began."""
         self._asked += 1
         self._met += sum(when is None or not self._cutoff < when <= self._clock + SKEW for _, when in _dated(page))
-        filled = self._met // (self._full or self._usually_full or self._size)
+        self._widest = max(self._widest, len(page.entries))
+        filled = self._met // max(self._widest, 1)
         if self._pages > MOST_PAGES or self._asked > MOST_PASSES * (filled + MOST_IDLE_PAGES):
             raise PagingError(f"the feed did not end within {self._pages} pages")
 
