@@ -37,6 +37,7 @@ _DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
 _MODE = re.compile(r"0?[0-7]{3}", re.ASCII)
 _URL = re.compile(r"[!-~]+", re.ASCII)
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::\d+)?", re.ASCII)
+_ENTITY_PATH = re.compile(r"[^\s?#%\\:\x00-\x1f\x7f]+")  # nothing that would end the path of an address
 _LARGEST = 2**63 - 1  # what a column of SQLite holds
 
 _WHERE = "DELTA_MIRROR_CONFIG"
@@ -118,7 +119,20 @@ class DdsSection:
     locations: tuple[Location, ...]
 
 
-_SECTIONS = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection}
+@dataclass(frozen=True, slots=True)
+class NexusSection:
+    """`[nexus]`: the subscription of a Service Bus topic, and the key that opens it. The URL ends in no slash."""
+
+    service_bus_url: str
+    topic: str
+    subscription: str
+    key_name: str = field(repr=False)  # mixed up with the key more easily than anything else
+    key: Secret
+
+
+_SECTIONS = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection, "nexus": NexusSection}
+_ALWAYS = ("mirror", "http")  # read with all their defaults where the file does not have them
+_SECRETS = (("dds", "client_secret"), ("nexus", "key"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +144,7 @@ class Config:
     http: HttpSection
     dds: DdsSection | None
     warnings: tuple[str, ...]
+    nexus: NexusSection | None = None
 
     def require_dds(self) -> DdsSection:
         """Return `[dds]`.
@@ -141,6 +156,22 @@ class Config:
             msg = f"{self.path}: the section [dds] is missing, and this command needs it; config.example.toml shows its keys"
             raise ConfigError(msg)
         return self.dds
+
+    def require_nexus(self) -> NexusSection:
+        """Return `[nexus]`, every key of it given.
+
+        Raises:
+            ConfigError: the file has no such section, or a key of it is missing or empty.
+        """
+        if self.nexus is None:
+            msg = f"{self.path}: the section [nexus] is missing, and this command needs it; config.example.toml shows its keys"
+            raise ConfigError(msg)
+        missing = [each.name for each in fields(NexusSection) if getattr(self.nexus, each.name) in ("", Secret(""))]
+        if missing:
+            what = f"{', '.join(f'nexus.{name}' for name in missing)} {'is' if len(missing) == 1 else 'are'} missing or empty"
+            msg = f"{self.path}: {what}, and this command needs every key of [nexus]; the vendor's connection string has them"
+            raise ConfigError(msg)
+        return self.nexus
 
 
 def find_config(given: str | None, environ: Mapping[str, str], cwd: Path | None, home: Path | None) -> Path:
@@ -186,20 +217,22 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     path = path.absolute()
     text, open_to_others = _read_file(path)
     tables = _read_toml(path, text)
-    sections = {name: _section(path, name, tables.pop(name, {})) for name in _SECTIONS if name != "dds" or name in tables}
+    sections = {name: _section(path, name, tables.pop(name, {})) for name in _SECTIONS if name in _ALWAYS or name in tables}
     for unknown in tables:
         _refuse_section(path, unknown)
-    dds = sections.get("dds")
+    dds, nexus = sections.get("dds"), sections.get("nexus")
     warnings = []
-    if dds and open_to_others and dds.holds_literal("client_secret"):
-        remedy = f'chmod 600 {path}, or give it as "env:NAME" or "file:PATH"'
-        warnings.append(f"{path}: dds.client_secret stands there in plain text, and others may read the file; {remedy}")
+    for name, key in _SECRETS:
+        if open_to_others and name in sections and sections[name].holds_literal(key):
+            remedy = f'chmod 600 {path}, or give it as "env:NAME" or "file:PATH"'
+            warnings.append(f"{path}: {name}.{key} stands there in plain text, and others may read the file; {remedy}")
     return Config(
         path=path,
         mirror=_read_mirror(sections["mirror"]),
         http=_read_http(sections["http"]),
         dds=None if dds is None else _read_dds(dds, environ),
         warnings=tuple(warnings),
+        nexus=None if nexus is None else _read_nexus(nexus, environ),
     )
 
 
@@ -268,6 +301,17 @@ def _read_dds(section: "_Section", environ: Mapping[str, str]) -> DdsSection:
     )
 
 
+def _read_nexus(section: "_Section", environ: Mapping[str, str]) -> NexusSection:
+    """Return `[nexus]`, its secret looked up. What is empty stays so: only `Config.require_nexus` asks for it."""
+    return NexusSection(
+        service_bus_url=section.url("service_bus_url", "", may_be_empty=True),
+        topic=section.entity_path("topic"),
+        subscription=section.entity_path("subscription"),
+        key_name=section.text("key_name", ""),
+        key=section.secret("key", "", environ, may_be_empty=True),
+    )
+
+
 def _keys(section: str) -> tuple[str, ...]:
     """Return the keys of *section*: the fields of its dataclass."""
     return tuple(known.name for known in fields(_SECTIONS[section]))
@@ -294,7 +338,7 @@ class _Section:
     def holds_literal(self, key: str) -> bool:
         """Return whether the secret *key* stands in the file itself."""
         value = self._table.get(key)
-        return isinstance(value, str) and not value.startswith(("env:", "file:"))
+        return isinstance(value, str) and value != "" and not value.startswith(("env:", "file:"))
 
     def text(self, key: str, default: str) -> str:
         """Return a text."""
@@ -360,8 +404,16 @@ class _Section:
         except ValueError as error:
             self.refuse(key, str(error))
 
-    def secret(self, key: str, default: str, environ: Mapping[str, str]) -> Secret:
-        """Return a secret: the text itself, or what `env:NAME` or `file:PATH` leads to. It is never empty."""
+    def entity_path(self, key: str) -> str:
+        """Return the name of a topic or a subscription as it stands in an address; it may hold slashes, and may be empty."""
+        value = self.text(key, "")
+        is_path = _ENTITY_PATH.fullmatch(value) and not {"", ".", ".."}.intersection(value.split("/"))
+        if value and not is_path:
+            self.refuse(key, "is no name of a topic or subscription; give the name alone, without blanks and without https://")
+        return value
+
+    def secret(self, key: str, default: str, environ: Mapping[str, str], *, may_be_empty: bool = False) -> Secret:
+        """Return a secret: the text itself, or what `env:NAME` or `file:PATH` leads to. What they lead to is never empty."""
         value = self.text(key, default)
         if value.startswith("env:"):
             name = value.removeprefix("env:")
@@ -377,7 +429,7 @@ class _Section:
             found = self._file_text(key, self._absolute(key, name))
         else:
             found = value
-            if not found:
+            if not found and not may_be_empty:
                 self.refuse(key, 'is empty; give it as "env:NAME" or "file:PATH"')
         return Secret(found)
 

@@ -21,6 +21,7 @@ from delta_mirror.config import (
     HttpSection,
     Location,
     MirrorSection,
+    NexusSection,
     Secret,
     find_config,
     load_config,
@@ -773,7 +774,7 @@ def switched_on() -> str:
 
 def test_example_shows_every_key_and_no_other() -> None:
     shown = tomllib.loads(switched_on())
-    sections = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection}
+    sections = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection, "nexus": NexusSection}
     assert list(shown) == list(sections)
     for name, section in sections.items():
         assert list(shown[name]) == [known.name for known in fields(section)]
@@ -782,7 +783,7 @@ def test_example_shows_every_key_and_no_other() -> None:
 
 def test_example_shows_the_defaults(tmp_path: Path) -> None:
     shown = load(tmp_path, EXAMPLE.read_text(encoding="utf-8"))
-    assert shown == load(tmp_path, "[dds]\n")
+    assert shown == load(tmp_path, "[dds]\n[nexus]\n")
     assert shown.warnings == ()
 
 
@@ -792,7 +793,7 @@ def test_example_with_everything_switched_on_loads(tmp_path: Path) -> None:
 
 def test_example_says_of_every_key_what_it_means() -> None:
     keys = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if re.match(r"#?[a-z_]+ = ", line)]
-    assert len(keys) == sum(len(fields(section)) for section in (MirrorSection, HttpSection, DdsSection)) + 1
+    assert len(keys) == sum(len(fields(section)) for section in (MirrorSection, HttpSection, DdsSection, NexusSection)) + 1
     for line in keys:
         assert re.search(r" # \S.{10,}", line), line
 
