@@ -15,9 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeGuard, cast
 
-from delta_mirror.core.model import Broken, Child, Entry, Page, Record, Row, Stream
-from delta_mirror.core.values import is_guid, plain_date_time, plain_row_version, read_instant
-from delta_mirror.dds.exact_json import (
+from delta_mirror.core.exact_json import (
     Digits,
     Json,
     Twice,
@@ -30,6 +28,8 @@ from delta_mirror.dds.exact_json import (
     write_anyhow,
     write_sorted,
 )
+from delta_mirror.core.model import Broken, Child, Entry, Page, Record, Row, Stream
+from delta_mirror.core.values import is_guid, plain_date_time, plain_row_version, read_instant
 from delta_mirror.dds.tables import (
     CHANGED,
     KEY,
