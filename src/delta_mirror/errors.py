@@ -18,7 +18,8 @@
 Invariants:
 
 - A class exists only where the operator would *do* something different.
-- Edges translate: nobody outside `dds/transport.py` sees an exception of requests, nobody outside `mirror/` one of sqlite3.
+- Edges translate: nobody outside an edge's home of HTTP sees an exception of requests or urllib3, nobody outside `mirror/` one
+  of sqlite3.
 - No message holds a value of a record, a secret or a token.
 - A message says what happened, to what, and what to do. The command line alone maps a class to an exit code.
 """

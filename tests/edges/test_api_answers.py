@@ -15,10 +15,10 @@ from urllib3 import HTTPSConnectionPool
 from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPSConnection
 
+from delta_mirror.calls.attempts import LONGEST_STOP
 from delta_mirror.core.model import Page, PageRequest, Stream
 from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.api import Account, Dds, Manners
-from delta_mirror.dds.transport import LONGEST_STOP
 from delta_mirror.errors import (
     BudgetError,
     ConfigError,

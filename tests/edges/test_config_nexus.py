@@ -45,7 +45,7 @@ def test_without_the_section_everything_else_loads_and_only_what_needs_it_is_ref
 
 @pytest.mark.parametrize("name", [each.name for each in fields(NexusSection)])
 @pytest.mark.parametrize("is_there", [True, False], ids=["empty", "missing"])
-def test_key_that_is_missing_or_empty_is_refused_by_name_only_where_it_is_needed(tmp_path: Path, name: str, is_there: bool) -> None:
+def test_key_that_is_missing_or_empty_is_refused_by_name_where_it_is_needed(tmp_path: Path, name: str, is_there: bool) -> None:
     keys = {key: value for key, value in WHOLE.items() if key != name} | ({name: ""} if is_there else {})
     config = load(tmp_path, keys)
     with pytest.raises(ConfigError, match=rf"nexus\.{name} is missing or empty") as caught:
@@ -64,7 +64,8 @@ def test_names_that_a_broker_takes_are_taken(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["https://nowhere.example/profiles", "/profiles", "profiles/", "a//b", "..", "a/../b", "a b", "a?b", "a#b", "a%2fb", r"a\b"]
+    "name",
+    ["https://nowhere.example/profiles", "/profiles", "profiles/", "a//b", "..", "a/../b", "a b", "a?b", "a#b", "a%2fb", r"a\b"],
 )
 @pytest.mark.parametrize("key", ["topic", "subscription"])
 def test_what_would_lead_elsewhere_is_no_name(tmp_path: Path, key: str, name: str) -> None:

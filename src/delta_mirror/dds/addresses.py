@@ -1,18 +1,14 @@
-"""Addresses of the service: which of them may be called, and how much of one may be said.
+"""Addresses of the service: which of them may be called.
 
 Invariants:
 
 - An address that is called is https (http on this machine alone) and holds no user, password, query or fragment.
-- No message has more of an address than scheme, host and port: the rest can hold a password or the id of a record.
 """
 
-import re
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from delta_mirror.calls.addresses import is_this_machine
 from delta_mirror.errors import ConfigError
-
-_HOST = re.compile(r"[\w.:-]{1,253}", re.ASCII)
 
 
 def plain_address(url: str) -> str:
@@ -33,7 +29,7 @@ def plain_address(url: str) -> str:
         raise ValueError("is no address")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("holds more than a host and a path")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_this_machine(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
         raise ValueError("is not https")
     return address
 
@@ -48,28 +44,3 @@ def configured_address(url: str, key: str) -> str:
         return plain_address(url)
     except ValueError as error:
         raise ConfigError(f"{key} {error}") from error
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether *url*, an address that may be called, leads to this machine."""
-    return _is_this_machine(urlsplit(url).hostname or "")
-
-
-def host_of(url: str) -> str:
-    """Return scheme, host and port of *url*, and nothing where it is no address."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port is not None else ""
-    except ValueError:
-        return ""
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{port}" if host and _HOST.fullmatch(host) else ""
-
-
-def _is_this_machine(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

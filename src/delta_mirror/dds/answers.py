@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from delta_mirror.calls.attempts import read_seconds
 from delta_mirror.dds.wire import is_own_json
 from delta_mirror.errors import ProtocolError
 
 TOKEN_LIFE = 3600.0  # seconds, where the service does not say
 TOKEN_MARGIN = 300.0  # seconds before its end at which a token is renewed
 
-_SECONDS = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
 # The codes that OAuth 2 (RFC 6749, 5.2) defines; any other text of a refusal stays out of messages.
 _OAUTH_ERRORS = frozenset(
@@ -53,11 +53,6 @@ def is_own_answer(body: bytes) -> bool:
         return isinstance(orjson.loads(body), list)
     except orjson.JSONDecodeError:
         return False
-
-
-def read_seconds(text: str) -> float | None:
-    """Return the seconds that *text* writes as a plain number, None where it is none."""
-    return float(text) if _SECONDS.fullmatch(text) else None
 
 
 # ---- the token call

@@ -18,11 +18,12 @@ from typing import Protocol, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
+from delta_mirror.calls.attempts import Manners
 from delta_mirror.core.model import Page, PageRequest, Stream
 from delta_mirror.dds.addresses import configured_address
 from delta_mirror.dds.answers import Token, read_enums
 from delta_mirror.dds.marketplace import Account, Listing, Marketplace, TenantMemory, named
-from delta_mirror.dds.transport import LARGEST_BODY, Answer, Call, Clock, Manners, Transport
+from delta_mirror.dds.transport import LARGEST_BODY, Answer, Call, Clock, Transport
 from delta_mirror.dds.wire import is_own_json, read_page, reference_of
 from delta_mirror.errors import CredentialsError, StreamRefusedError
 

@@ -18,10 +18,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from delta_mirror.calls.attempts import UnansweredError
 from delta_mirror.core.model import Stream
 from delta_mirror.dds.addresses import configured_address, plain_address
 from delta_mirror.dds.answers import Tenant, Token, read_oauth_error, read_tenants, read_token
-from delta_mirror.dds.transport import Answer, Call, Clock, Transport, UnansweredError
+from delta_mirror.dds.transport import Answer, Call, Clock, Transport
 from delta_mirror.dds.wire import is_own_json
 from delta_mirror.errors import CredentialsError, ProtocolError, StreamRefusedError
 

@@ -2,7 +2,7 @@
 
 A `Call` is something wanted. `Transport.persist` makes attempts at it, each of which sends (`send`), looks at the status and
 reads (`read`). What is worth another attempt is an UnansweredError on its way from an attempt to `persist`. This is the one
-home of tenacity and, with `diagnosis`, of requests.
+home of requests in this edge.
 
 Invariants:
 
@@ -19,45 +19,27 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from urllib3 import exceptions as urllib3_errors
 
 from delta_mirror import __version__
+from delta_mirror.calls.addresses import host_of, is_loopback
+from delta_mirror.calls.attempts import Attempts, Manners, UnansweredError, asked_pause, read_http_date
+from delta_mirror.calls.diagnosis import diagnose
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
-from delta_mirror.dds.addresses import host_of, is_loopback
-from delta_mirror.dds.answers import Token, is_own_answer, read_seconds
-from delta_mirror.dds.diagnosis import diagnose
+from delta_mirror.dds.answers import Token, is_own_answer
 from delta_mirror.dds.wire import reference_of
-from delta_mirror.errors import ConfigError, DeltaMirrorError, LimitedError, ProtocolError, UnreachableError
+from delta_mirror.errors import ConfigError, ProtocolError, UnreachableError
 
-FIRST_WAIT = 1.0  # seconds, doubled with every further attempt
-LONGEST_STOP = 7 * 86400.0  # seconds; a Retry-After beyond it is a slip, and must not stop the mirror for ever
 LARGEST_BODY = 256 * 1024 * 1024  # bytes; two hundred records are far below one hundredth of it
 CHUNK = 64 * 1024  # bytes
 
 _log = logging.getLogger("delta_mirror.dds")
 
 Answered = TypeVar("Answered")
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """How patiently the service is asked.
-
-    `timeout` (seconds) holds for connecting and for each wait for bytes. `attempts` counts the first one. `max_wait` is the
-    longest pause between two attempts, in seconds. `ca_file` is a file of certificate authorities that takes the place of the
-    usual ones, empty for the usual ones.
-    """
-
-    timeout: float
-    attempts: int
-    max_wait: float
-    ca_file: str
 
 
 @dataclass(slots=True)
@@ -98,21 +80,6 @@ class Answer:
     def trace(self) -> str:
         """Return what the vendor's support asks for."""
         return _trace(self.status, reference_of(self.body), self.request_id)
-
-
-class UnansweredError(Exception):
-    """One attempt without a usable answer, worth another one.
-
-    `wait` is for how many seconds the service asks, None where for none. `status` is None where no answer came.
-    """
-
-    def __init__(self, trouble: str, advice: str, trace: str, *, status: int | None = None, wait: float | None = None) -> None:
-        super().__init__(trouble)
-        self.trouble = trouble
-        self.advice = advice
-        self.trace = trace
-        self.status = status
-        self.wait = wait
 
 
 class Clock:
@@ -166,9 +133,9 @@ class Transport:
     ) -> None:
         self._manners = manners
         self._clock = clock
-        self._limited = limited
-        self._sleep = sleep
-        self._jitter = jitter
+        self._attempts: Attempts[Call] = Attempts(
+            manners, clock.now, lambda call, until: limited(call.stops, until), sleep=sleep, jitter=jitter, log=_log
+        )
         self._largest_body = largest_body
         self._lock = threading.Lock()
         self._own = threading.local()
@@ -193,45 +160,7 @@ class Transport:
                 been told.
             UnreachableError: the attempts are used up otherwise.
         """
-        retrying = Retrying(
-            stop=lambda state: call.sent >= self._manners.attempts or self._is_told_to_stop(_last(state)),
-            wait=lambda state: self._pause(call, _last(state)),
-            sleep=self._sleep,
-            retry=retry_if_exception_type(UnansweredError),
-            before_sleep=lambda state: self._warn(call, _last(state), state.upcoming_sleep),
-            reraise=True,
-        )
-        try:
-            return retrying(attempt)
-        except UnansweredError as last:
-            raise self._give_up(call, last) from last
-
-    def _is_told_to_stop(self, last: UnansweredError) -> bool:
-        return last.wait is not None and last.wait > self._manners.max_wait
-
-    def _pause(self, call: Call, last: UnansweredError) -> float:
-        own = FIRST_WAIT * 2.0 ** min(call.sent - 1, 30) * (1 + self._jitter())
-        # A short Retry-After does not shorten the pause: a service that answers "0" to all would be asked at full speed.
-        return max(min(own, self._manners.max_wait), last.wait or 0.0)
-
-    def _warn(self, call: Call, last: UnansweredError, pause: float) -> None:
-        number = f"attempt {call.sent + 1} of {self._manners.attempts}"
-        _log.warning("%s: %s (%s); %s in %.1f s", call.wanted, last.trouble, last.trace, number, pause)
-
-    def _give_up(self, call: Call, last: UnansweredError) -> DeltaMirrorError:
-        """Return the error that *call* ends in after *last*; `limited` is told of a limit."""
-        if last.status in (429, 503) or self._is_told_to_stop(last):
-            until = None if last.wait is None else self._clock.now() + last.wait
-            self._limited(call.stops, until)
-            asks = "" if last.wait is None else f", and asks for a pause of {last.wait:.0f} s"
-            return LimitedError(
-                f"{call.wanted}: the service does not answer for now: {last.trouble}{asks} ({last.trace}). "
-                "Nothing need be done: a later run goes on.",
-                until,
-            )
-        tried = "after 1 attempt" if call.sent == 1 else f"after {call.sent} attempts"
-        where = f" Check {call.address_key}." if call.address_key is not None and last.status is None else ""
-        return UnreachableError(f"{call.wanted}: no usable answer {tried}: {last.trouble} ({last.trace}). {last.advice}{where}")
+        return self._attempts.persist(call, attempt)
 
     # One answer
 
@@ -267,7 +196,7 @@ class Transport:
                 "Try again later; if it stays, send the ids above to the vendor's support.",
                 answer.trace(),
                 status=answer.status,
-                wait=self._asked_pause(answer),
+                wait=asked_pause(answer.retry_after, self._clock.seconds_at(answer)),
             )
         if 300 <= answer.status < 400:
             towards = f" to {host_of(answer.location)}" if host_of(answer.location) else ""
@@ -280,17 +209,6 @@ class Transport:
                 f"{call.wanted}: the proxy asks for credentials ({answer.trace()}). Give them in the address of the proxy "
                 "(HTTPS_PROXY), or exempt the host (NO_PROXY)."
             )
-
-    def _asked_pause(self, answer: Answer) -> float | None:
-        """Return the seconds of `Retry-After`, None where there is none; a date is read by the service's own clock."""
-        text = answer.retry_after.strip()
-        seconds = read_seconds(text)
-        if seconds is None:
-            then = _read_http_date(text)
-            if then is None:
-                return None
-            seconds = then - self._clock.seconds_at(answer)
-        return min(max(seconds, 0.0), LONGEST_STOP)
 
     # One request
 
@@ -326,7 +244,7 @@ class Transport:
             raise UnansweredError(trouble, failure.advice, trace) from error
         received = self._clock.now()
         sent = response.headers
-        date = _read_http_date(sent.get("Date", ""))
+        date = read_http_date(sent.get("Date", ""))
         answer = Answer(
             response.status_code, body, received, date, sent.get("Retry-After", ""), sent.get("Location", ""), request_id
         )
@@ -392,11 +310,6 @@ class _Session(requests.Session):
         """Return None: even told not to follow a redirect, requests reads all of it, and fails at a Location that is none."""
 
 
-def _last(state: RetryCallState) -> UnansweredError:
-    """Return what the attempt just made ended in: tenacity stops and waits only after an error that is retried at all."""
-    return cast("UnansweredError", state.outcome and state.outcome.exception())
-
-
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
@@ -412,15 +325,6 @@ def _trace(status: int | None, reference_id: str | None, request_id: str | None)
 
 def _ticks(seconds: float) -> int:
     return EPOCH + int(seconds * SECOND)
-
-
-def _read_http_date(text: str) -> float | None:
-    """Return an HTTP date in seconds since the epoch, None where *text* is none."""
-    try:
-        then = parsedate_to_datetime(text)
-        return (then if then.tzinfo is not None else then.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _check_ca_file(path: str) -> None:

@@ -50,7 +50,7 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Failure], ...] = (
     ),
     (
         (ValueError,),  # those of requests are about an address or a header
-        Failure("the address cannot be called", "Check the addresses under [dds] and the proxies of the environment.", True),
+        Failure("the address cannot be called", "Check the configured addresses and the proxies of the environment.", True),
     ),
 )
 
