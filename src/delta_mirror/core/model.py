@@ -108,4 +108,19 @@ class Page:
     reference_id: str | None = None
 
 
+class Layout(NamedTuple):
+    """One table of a fixed shape: its key, of columns of the mirror's own, and the service's columns that are known.
+
+    `rows_below` names a column that holds rows, and the table in which they lie under the same key with `_n` behind it.
+    `is_dated` says that a row knows how new it is, `is_narrow` that its rows lie best in the order of their keys.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows_below: tuple[str, str] | None = None
+    is_dated: bool = False
+    is_narrow: bool = False
+
+
 Op = Literal["insert", "replace", "delete", "revive"]

@@ -45,6 +45,7 @@ class _OwnTable(NamedTuple):
     columns: Mapping[str, type]
     key: tuple[str, ...] = ()
     defaults: Mapping[str, str | int] = {}
+    is_narrow: bool = False  # without a rowid: rows lie in the order of their keys
 
 
 _STREAM: dict[str, type] = {"tenant_id": int, "location_id": int, "entity": str}
@@ -112,6 +113,7 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
             **_STREAM,
             "record_id": str,
             "ticks": int,
+            "message_id": str,
         },
         ("id",),
     ),
@@ -124,6 +126,27 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
     ),
     # A key that is a number is stored as one, and compares with a column that holds it as text, too.
     "_enums": _OwnTable({"name": str, "key": int, "label": str, "column_name": str}, ("name", "key")),
+    "_messages": _OwnTable(
+        {
+            "message_id": str,
+            "received_at": str,
+            "occurred_at": str,
+            "client_id": str,
+            "type": str,
+            "section": str,
+            "outcome": str,
+            "times": int,
+            "sequence": int,
+            "body": str,
+        },
+        ("message_id",),
+    ),
+    # What of each section and item is known beside its values; `columns` is JSON, order key of a message to what it has set last.
+    "_sections": _OwnTable(
+        dict.fromkeys(("client_id", "section", "item_id", "newest", "emptied", "columns"), str),
+        ("client_id", "section", "item_id"),
+        is_narrow=True,
+    ),
     # Which child tables an entity has. With a tenant: that a delta of this tenant has brought the table; without: that it exists.
     "_tables": _OwnTable({"entity": str, "name": str, "tenant_id": int}),
 }
@@ -232,7 +255,7 @@ class Schema:
                 continue
             try:
                 fitted.append(self._fit_record(stream, entry, made))
-            except _CannotBeStoredError as error:
+            except CannotBeStoredError as error:
                 fitted.append(set_aside(stream.entity, entry, str(error)))
         self._make(stream, made, said)
         brought = {fold(name): name for entry in fitted if isinstance(entry, Record) for name in entry.children}
@@ -292,7 +315,7 @@ class Schema:
         for sent, rows in record.children.items():
             name = self._child_name(stream.entity, sent, made)
             if any(fold(name) == fold(other) for other in children):
-                raise _CannotBeStoredError("two of its child tables reduce to one name")
+                raise CannotBeStoredError("two of its child tables reduce to one name")
             fitted = self._fit_rows(name, [child.row for child in rows], made, new, is_root=False)
             children[name] = [Child(row, child.parent) for row, child in zip(fitted, rows, strict=True)]
         for name, columns in new.items():
@@ -303,12 +326,12 @@ class Schema:
         folded = fold(sent)
         existing = self._tables.get(folded)
         if folded in self._entities or folded == fold(entity) or (existing is not None and existing.is_root):
-            raise _CannotBeStoredError("a child table bears the name of an entity")
+            raise CannotBeStoredError("a child table bears the name of an entity")
         if existing is not None:
             return existing.name
         if folded in self._foreign or folded.startswith(("_", "sqlite_")):
-            raise _CannotBeStoredError("a child table bears a name that the mirror uses itself")
-        _check_name(sent)
+            raise CannotBeStoredError("a child table bears a name that the mirror uses itself")
+        check_name(sent)
         return next((name for name in made if fold(name) == folded), sent)
 
     def _fit_rows(
@@ -317,23 +340,21 @@ class Schema:
         """Return *rows* in the spelling of table *name*; add to *new* the columns that it lacks."""
         table = self._tables.get(fold(name)) or Table(name, is_root)
         if table.is_root != is_root or (is_root and fold(name) in self._foreign):
-            raise _CannotBeStoredError("the table of its entity is taken by something else")
+            raise CannotBeStoredError("the table of its entity is taken by something else")
         spelling = table.spelling | {fold(column): column for column in made.get(name, ())}
         columns: list[str] = []
         for column in dict.fromkeys(column for row in rows for column in row):
             if fold(column) not in spelling:
-                if column.startswith("_"):
-                    raise _CannotBeStoredError("a column begins with an underscore, as only the mirror's own do")
-                _check_name(column)
+                check_column(column)
                 spelling[fold(column)] = column
                 columns.append(column)
         if len(spelling) > MAX_COLUMNS:
-            raise _CannotBeStoredError(f"its table would have more than {MAX_COLUMNS} columns")
+            raise CannotBeStoredError(f"its table would have more than {MAX_COLUMNS} columns")
         if rows and (columns or name not in made):
             new[name] = columns
         fitted = [{spelling[fold(column)]: value for column, value in row.items()} for row in rows]
         if any(len(row) != len(sent) for row, sent in zip(fitted, rows, strict=True)):
-            raise _CannotBeStoredError("two of its columns differ only in case")
+            raise CannotBeStoredError("two of its columns differ only in case")
         return fitted
 
     def _make(self, stream: Stream, made: Mapping[str, list[str]], said: list[str]) -> None:
@@ -382,19 +403,27 @@ class Schema:
                 )
 
 
-class _CannotBeStoredError(Exception):
+class CannotBeStoredError(Exception):
     """A record has names that no table of the mirror can have; the message is the reason."""
 
 
-def _check_name(name: str) -> None:
+def check_column(name: str) -> None:
+    """Return if a service's column can be called *name*, raise `CannotBeStoredError` if not."""
+    if name.startswith("_"):
+        raise CannotBeStoredError("a column begins with an underscore, as only the mirror's own do")
+    check_name(name)
+
+
+def check_name(name: str) -> None:
+    """Return if a column or table can be called *name*, raise `CannotBeStoredError` if not."""
     if len(name) > MAX_NAME:
-        raise _CannotBeStoredError(f"a name in it is longer than {MAX_NAME} characters")
+        raise CannotBeStoredError(f"a name in it is longer than {MAX_NAME} characters")
     if "\0" in name:
-        raise _CannotBeStoredError("a name in it holds a NUL")
+        raise CannotBeStoredError("a name in it holds a NUL")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise _CannotBeStoredError("a name in it is no text") from error
+        raise CannotBeStoredError("a name in it is no text") from error
 
 
 def record_as_json(entity: str, record: Record) -> tuple[bytes, bytes | None]:
@@ -463,10 +492,13 @@ def _make_own_tables(connection: sqlite3.Connection, existing: Mapping[str, Coll
             for name, kind in OWN_TABLES["_changes"].columns.items()
         )
         connection.execute(f"create table _changes ({columns})")
+    for name in (name for name in lacking if OWN_TABLES[name].is_narrow and name not in existing):
+        columns = ", ".join(f"{name} {'integer' if kind is int else 'text'}" for name, kind in OWN_TABLES[name].columns.items())
+        connection.execute(f"create table {name} ({columns}, primary key ({', '.join(OWN_TABLES[name].key)})) without rowid")
     database = Database(connection, recursive_triggers=False)
     for name in lacking:
         wanted = OWN_TABLES[name]
-        if name not in existing and name != "_changes":
+        if name not in existing and name != "_changes" and not wanted.is_narrow:
             database.create_table(name, dict(wanted.columns), pk=_key(wanted.key), defaults=dict(wanted.defaults))
             if name in _OWN_INDEXES:
                 database.table(name).create_index(_OWN_INDEXES[name])

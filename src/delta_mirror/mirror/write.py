@@ -14,7 +14,7 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +119,8 @@ class Mirror:
     @classmethod
     def in_memory(cls, *, deletes: Deletes = "remove", now: Callable[[], float] = time.time) -> Self:
         """Return a mirror that is no file and goes with the process: for a rehearsal where there is none yet."""
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        # Not ":memory:": what the cache has no room for goes into a temporary file, so that memory stays flat.
+        connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         mirror = cls(Path(":memory:"), connection, deletes, {}, now)
         with mirror.transaction():
             pass  # makes the own tables
@@ -160,6 +161,11 @@ class Mirror:
                 raise
             finally:
                 self._is_open = False
+
+    def be_durable(self) -> None:
+        """Let every commit from now on survive also a power failure, at the price of waiting for the disk."""
+        with self._turn, translated(self.path):
+            self._connection.execute("pragma synchronous = full")
 
     def read_stream(self, stream: Stream) -> StreamState:
         """Return what is known of *stream*; of one never met, that it is new."""
@@ -273,6 +279,10 @@ class Transaction:
     def execute(self, sql: str, values: Sequence[str | float | None] | Mapping[str, str | float | None] = ()) -> sqlite3.Cursor:
         """Return the cursor of one statement. For the modules of `mirror/` alone: SQL is written nowhere else."""
         return self._connection.execute(sql, values)
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[str | bytes | float | None]]) -> None:
+        """Execute one statement for each of *rows*. For the modules of `mirror/` alone, too."""
+        self._connection.executemany(sql, rows)
 
     def keep(self, key: str, value: str) -> None:
         """Set one value of `_meta`."""
@@ -410,13 +420,16 @@ class Transaction:
         self._release(stream, plan)
         self._count_records(stream, plan)
         counts = replace(plan.counts(), quarantined=self._set_aside(stream, plan, run_id, source, now))
-        # With every page, so that the row of a run that is killed tells the truth.
+        self.count(run_id, counts)
+        return counts
+
+    def count(self, run_id: int, counts: Counts) -> None:
+        """Add *counts* to those of a run: with all that is written, so that the row of a run that is killed tells the truth."""
         self.execute(
             "update _runs set inserted = inserted + ?, replaced = replaced + ?, deleted = deleted + ?, revived = revived + ?, "
             "unchanged = unchanged + ?, superseded = superseded + ?, quarantined = quarantined + ? where id = ?",
             (*_numbers(counts), run_id),
         )
-        return counts
 
     def _count_records(self, stream: Stream, plan: Plan) -> None:
         """Keep the number of living records: what comes to life or dies is logged, each time, and nothing else is."""
