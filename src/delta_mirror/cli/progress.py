@@ -34,7 +34,7 @@ class Watch:
         self._turn = threading.Lock()
         self._began = self._said_at = clock()
         self._display: Progress | None = None
-        self._tasks: dict[object, TaskID] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -45,23 +45,22 @@ class Watch:
 
     def __call__(self, report: "Report") -> None:
         """Take note of what *report* says now."""
+        self.note(_named(report), report.pages, "pages", _records(report), "records")
+
+    def note(self, name: str, parts: int, of_parts: str, things: int, of_things: str) -> None:
+        """Take note of how far *name* has come: so many parts, such as pages, and so many things, such as records."""
         if self._quiet:
             return
         with self._turn:
+            rate = things / max(self._clock() - self._began, 0.001)
             if self._as_lines:
-                self._say(report)
+                if self._clock() - self._said_at >= BETWEEN_LINES:
+                    self._said_at = self._clock()
+                    tell(f"{name}: {parts} {of_parts}, {things} {of_things} so far, {rate:.0f} a second")
             elif self._clock() - self._began >= SHOWN_AFTER:
-                self._show(report)
+                self._show(name, parts, of_parts, things, of_things, rate)
 
-    def _say(self, report: "Report") -> None:
-        if self._clock() - self._said_at < BETWEEN_LINES:
-            return
-        self._said_at = self._clock()
-        records = _records(report)
-        rate = records / max(self._clock() - self._began, 0.001)
-        tell(f"{_named(report)}: {report.pages} pages, {records} records so far, {rate:.0f} a second")
-
-    def _show(self, report: "Report") -> None:
+    def _show(self, name: str, parts: int, of_parts: str, things: int, of_things: str, rate: float) -> None:
         if self._display is None:
             from rich.console import Console
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -69,19 +68,19 @@ class Watch:
             self._display = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
-                TextColumn("{task.completed:>9,.0f} records"),
-                TextColumn("{task.fields[pages]:>6,} pages"),
+                TextColumn("{task.completed:>9,.0f} {task.fields[of_things]}"),
+                TextColumn("{task.fields[parts]:>6,} {task.fields[of_parts]}"),
                 TextColumn("{task.fields[rate]:>7,.0f}/s"),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._display.start()
-        records = _records(report)
-        rate = records / max(self._clock() - self._began, 0.001)
-        if report.stream not in self._tasks:
-            self._tasks[report.stream] = self._display.add_task(_named(report), total=None, pages=0, rate=0.0)
-        self._display.update(self._tasks[report.stream], completed=records, pages=report.pages, rate=rate)
+        if name not in self._tasks:
+            self._tasks[name] = self._display.add_task(
+                name, total=None, parts=0, rate=0.0, of_parts=of_parts, of_things=of_things
+            )
+        self._display.update(self._tasks[name], completed=things, parts=parts, rate=rate)
 
 
 def _records(report: "Report") -> int:

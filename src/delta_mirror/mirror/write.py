@@ -83,6 +83,7 @@ class Mirror:
         self._schema: Schema | None = None
         self._turn = threading.RLock()
         self._is_open = False
+        self._rehearses = False
 
     @classmethod
     def open(
@@ -146,14 +147,16 @@ class Mirror:
         with self._turn, translated(self.path):
             if self._is_open:
                 raise RuntimeError("a transaction of this thread is open already; one inside it could not be kept apart")
-            self._connection.execute("begin immediate")
+            if not self._rehearses:
+                self._connection.execute("begin immediate")
             self._is_open = True
             try:
                 if self._schema is None:
                     complete_own_tables(self._connection)
                     self._schema = Schema(self._connection, self._feed_tables)
                 yield Transaction(self, self._connection, self._schema)
-                self._connection.execute("commit")
+                if not self._rehearses:
+                    self._connection.execute("commit")
             except BaseException:
                 self._schema = None  # tables made in the body are gone with it
                 if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
@@ -161,6 +164,23 @@ class Mirror:
                 raise
             finally:
                 self._is_open = False
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Let every transaction of the body see what those before it have done, and at its end let nothing of that be there.
+
+        What does not fit into memory lies in the WAL until then. A transaction that fails ends the rehearsal.
+        """
+        with self._turn, translated(self.path):
+            self._connection.execute("begin immediate")
+            self._rehearses = True
+            try:
+                yield
+            finally:
+                self._rehearses = False
+                self._schema = None  # tables made in the body are gone with it
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
 
     def be_durable(self) -> None:
         """Let every commit from now on survive also a power failure, at the price of waiting for the disk."""

@@ -1,0 +1,150 @@
+"""`sync nexus`: ingest."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from delta_mirror.cli.common import (
+    EXIT_UNFINISHED,
+    examples,
+    open_config,
+    print_json,
+    told_to_stop,
+    unless_busy,
+    writing_to_the_mirror,
+)
+from delta_mirror.cli.messages import complain, tell
+from delta_mirror.cli.output import as_far_as_read
+from delta_mirror.cli.progress import Watch
+
+if TYPE_CHECKING:
+    from delta_mirror.cli.main import Globals
+    from delta_mirror.jobs.ingest import IngestReport
+    from delta_mirror.jobs.intake import Tallied
+
+
+@click.group(
+    "nexus",
+    epilog=examples(
+        "sync nexus ingest messages/     all files in a folder",
+        "sync nexus ingest --dry-run -   what standard input would do",
+    ),
+)
+def command() -> None:
+    """Take SCRAM Nexus messages into the mirror."""
+
+
+@command.command(
+    "ingest",
+    epilog=examples(
+        "sync nexus ingest messages.jsonl      one message a line",
+        "sync nexus ingest 2026/ more.json.gz  folders, compressed files",
+        "curl ... | sync nexus ingest -        standard input",
+        "sync nexus ingest --dry-run 2026/     look before you leap",
+    ),
+)
+@click.argument("paths", metavar="[PATH...]", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Read and decide, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
+@writing_to_the_mirror
+@click.pass_obj
+def ingest(
+    said: "Globals", *, paths: tuple[str, ...], dry_run: bool, as_json: bool, if_running: str, deadline: int | None
+) -> int:
+    """Take messages from files, from all files in folders, or from standard input (-, or no PATH at all).
+
+    A file has one message a line, or is one JSON object or one array of messages; it may be compressed with gzip. What was taken
+    before changes nothing, so the same files can be read again at any time.
+    """
+    config = open_config(said.config)
+    from delta_mirror.jobs.ingest import Wishes, run_ingest
+
+    wishes = Wishes(paths, dry_run, -1.0 if if_running == "wait" else 0.0, deadline)
+    lines = said.verbose or said.log_format == "json"
+    with (
+        told_to_stop("the same files can be read again without harm") as stopped,
+        Watch(quiet=said.quiet, as_lines=lines) as watch,
+    ):
+
+        def note(report: "IngestReport") -> None:
+            watch.note("nexus", report.files, "files", report.tallied.messages, "messages")
+
+        report = unless_busy(lambda: run_ingest(config, wishes, stop=stopped.event, watch=note), if_running, stopped)
+    if report is None:
+        return stopped.exit_code
+    for news in report.said:
+        tell(news)
+    try:
+        with as_far_as_read():
+            if as_json:
+                print_json(_as_json(report))
+            elif not said.quiet:
+                _print(report, dry_run=dry_run)
+    finally:
+        for trouble in report.trouble:
+            complain(trouble)
+        complain_of_quarantine(report.tallied)
+    return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
+
+
+def complain_of_quarantine(tallied: "Tallied") -> None:
+    """Say what is new in quarantine."""
+    if tallied.new_in_quarantine:
+        complain(
+            f"not applied, and in quarantine: {number_of(tallied.new_in_quarantine, 'message')}; `sync quarantine list` shows why"
+        )
+
+
+def number_of(number: int, thing: str) -> str:
+    """Return *number* and *thing*, in the plural where it is not one."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def told(tallied: "Tallied") -> str:
+    """Return what became of messages, in words."""
+    outcomes = {name: getattr(tallied, name) for name in ("applied", "superseded", "quarantined", "repeated")}
+    parts = [f"{number} {name}" for name, number in outcomes.items() if number]
+    changes = [
+        number_of(tallied.inserted, "new client") if tallied.inserted else "",
+        number_of(tallied.replaced, "change") if tallied.replaced else "",
+    ]
+    return "; ".join(filter(None, [", ".join(parts), ", ".join(filter(None, changes))])) or "nothing new"
+
+
+def _print(report: "IngestReport", *, dry_run: bool) -> None:
+    head = "dry run, nothing written" if dry_run else f"run {report.id}"
+    seconds = report.ended_at - report.started_at
+    messages = number_of(report.tallied.messages, "message")
+    click.echo(f"{head}: {number_of(report.files, 'file')}, {messages} in {seconds:.1f} s: {told(report.tallied)}")
+
+
+def _as_json(report: "IngestReport") -> dict[str, object]:
+    """Return the run's row of `_runs`, with its messages by outcome."""
+    from delta_mirror.jobs.ingest import COMMAND
+    from delta_mirror.mirror.file import own_time
+
+    tallied = report.tallied
+    return {
+        "id": report.id,
+        "command": COMMAND,
+        "started_at": own_time(report.started_at),
+        "ended_at": own_time(report.ended_at),
+        "outcome": report.outcome,
+        "calls": 0,
+        "pages": 0,
+        **tallied.counts().as_dict(),
+        "files": report.files,
+        "messages": outcomes_of(tallied),
+        "trouble": report.trouble,
+    }
+
+
+def outcomes_of(tallied: "Tallied") -> dict[str, int]:
+    """Return how many messages met which outcome, as programs read it."""
+    return {
+        "taken": tallied.messages,
+        "applied": tallied.applied,
+        "superseded": tallied.superseded,
+        "quarantined": tallied.quarantined,
+        "repeated": tallied.repeated,
+    }
