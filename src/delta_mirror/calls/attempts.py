@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar, cast
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
@@ -168,6 +169,7 @@ def read_seconds(text: str) -> float | None:
     return float(text) if _SECONDS.fullmatch(text) else None
 
 
+@lru_cache(maxsize=64)  # the clock of a service that is asked a thousand times a second says the same a thousand times
 def read_http_date(text: str) -> float | None:
     """Return an HTTP date in seconds since the epoch, None where *text* is none."""
     try:

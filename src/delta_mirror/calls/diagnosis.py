@@ -6,6 +6,7 @@ Invariants:
 - A failure is final only where asking again cannot help before somebody has mended something.
 """
 
+import http.client
 import socket
 import ssl
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Failure], ...] = (
     ),
     ((urllib3_errors.NewConnectionError,), Failure("no connection can be made", "Check the network.")),
     (
-        (urllib3_errors.ProtocolError, ConnectionError, requests.exceptions.ConnectionError),
+        (urllib3_errors.ProtocolError, ConnectionError, requests.exceptions.ConnectionError, http.client.HTTPException),
         Failure("the connection broke off", "Try again later; the service is slow or interrupted at night."),
     ),
     (

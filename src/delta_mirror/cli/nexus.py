@@ -1,4 +1,4 @@
-"""`sync nexus`: ingest."""
+"""`sync nexus`: its commands, and `ingest`."""
 
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ from delta_mirror.cli.common import (
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell
+from delta_mirror.cli.nexus_receive import receive
+from delta_mirror.cli.nexus_text import complain_of_quarantine, number_of, outcomes_of, told
 from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Watch
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.jobs.ingest import IngestReport
-    from delta_mirror.jobs.intake import Tallied
 
 
 @click.group(
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
     epilog=examples(
         "sync nexus ingest messages/     all files in a folder",
         "sync nexus ingest --dry-run -   what standard input would do",
+        "sync nexus receive              all that waits at the Service Bus",
     ),
 )
 def command() -> None:
     """Take SCRAM Nexus messages into the mirror."""
+
+
+command.add_command(receive)
 
 
 @command.command(
@@ -87,30 +92,6 @@ def ingest(
     return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
 
 
-def complain_of_quarantine(tallied: "Tallied") -> None:
-    """Say what is new in quarantine."""
-    if tallied.new_in_quarantine:
-        complain(
-            f"not applied, and in quarantine: {number_of(tallied.new_in_quarantine, 'message')}; `sync quarantine list` shows why"
-        )
-
-
-def number_of(number: int, thing: str) -> str:
-    """Return *number* and *thing*, in the plural where it is not one."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def told(tallied: "Tallied") -> str:
-    """Return what became of messages, in words."""
-    outcomes = {name: getattr(tallied, name) for name in ("applied", "superseded", "quarantined", "repeated")}
-    parts = [f"{number} {name}" for name, number in outcomes.items() if number]
-    changes = [
-        number_of(tallied.inserted, "new client") if tallied.inserted else "",
-        number_of(tallied.replaced, "change") if tallied.replaced else "",
-    ]
-    return "; ".join(filter(None, [", ".join(parts), ", ".join(filter(None, changes))])) or "nothing new"
-
-
 def _print(report: "IngestReport", *, dry_run: bool) -> None:
     head = "dry run, nothing written" if dry_run else f"run {report.id}"
     seconds = report.ended_at - report.started_at
@@ -136,15 +117,4 @@ def _as_json(report: "IngestReport") -> dict[str, object]:
         "files": report.files,
         "messages": outcomes_of(tallied),
         "trouble": report.trouble,
-    }
-
-
-def outcomes_of(tallied: "Tallied") -> dict[str, int]:
-    """Return how many messages met which outcome, as programs read it."""
-    return {
-        "taken": tallied.messages,
-        "applied": tallied.applied,
-        "superseded": tallied.superseded,
-        "quarantined": tallied.quarantined,
-        "repeated": tallied.repeated,
     }

@@ -91,13 +91,7 @@ class Session:
 
         No run depends on it: dates of the service are compared with its own clock.
         """
-        ahead = self.mirror.now() - seconds_of(self.service.clock())
-        if abs(ahead) <= WRONG_CLOCK:
-            return None
-        return (
-            f"the clock of this machine is {_span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the service's; the run is "
-            "right all the same, but lag, ages and the times of the logs are not. Set the clock (NTP)"
-        )
+        return doubt_clock(self.mirror.now() - seconds_of(self.service.clock()), "the service's")
 
     def streams(self) -> list[Stream]:
         """Return the configured streams: of the configured locations, or of all that the account has; they share the budget.
@@ -132,7 +126,7 @@ def open_session(
     """
     dds = config.require_dds()
     with open_mirror(config, stop=stop, wait=wait, dry_run=dry_run, now=now) as mirror:
-        sleep = _interruptible(stop)
+        sleep = interruptible(stop)
         ledger = Ledger(
             mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock())
         )
@@ -300,7 +294,19 @@ def work_through(tasks: Sequence[Task], do: Callable[[Task], object], parallel: 
         finished += 1
 
 
-def _interruptible(stop: threading.Event) -> Callable[[float], None]:
+def doubt_clock(ahead: float, whose: str) -> str | None:
+    """Return what an operator should know of this machine's clock where it is so many seconds ahead of *whose*, else None."""
+    if abs(ahead) <= WRONG_CLOCK:
+        return None
+    return (
+        f"the clock of this machine is {_span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} {whose}; the run is "
+        "right all the same, but lag, ages and the times of the logs are not. Set the clock (NTP)"
+    )
+
+
+def interruptible(stop: threading.Event) -> Callable[[float], None]:
+    """Return a way to wait so many seconds, which raises StoppedError as soon as the run is told to stop."""
+
     def wait(seconds: float) -> None:
         if stop.wait(seconds):
             raise StoppedError
