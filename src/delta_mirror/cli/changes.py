@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import click
 
 from delta_mirror.cli.common import (
+    Command,
     MomentType,
     as_selection,
     examples,
     open_config,
     print_json,
-    selecting_streams,
+    selecting,
     write_whatever_comes,
 )
 from delta_mirror.config import ENTITIES
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
     from delta_mirror.cli.main import Globals
     from delta_mirror.mirror.read import Logged
+
+LOGGED = (*ENTITIES, "NexusClient")
+
+
+def _selecting_what_is_logged(command: Command) -> Command:
+    return selecting(command, LOGGED)
 
 
 @click.command(
@@ -43,8 +50,8 @@ if TYPE_CHECKING:
         "sync changes --json --follow --after 4711  for a program: all that comes after number 4711",
     ),
 )
-@click.argument("entity", required=False, type=click.Choice(ENTITIES))
-@selecting_streams
+@click.argument("entity", required=False, type=click.Choice(LOGGED))
+@_selecting_what_is_logged
 @click.option("--since", type=MomentType(), metavar="DATETIME", help="Only what was carried out from then on (with a zone).")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this record, in any case (repeatable).")
 @click.option("--run", "run_id", type=int, metavar="N", help="Only what this run did.")

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -86,8 +86,13 @@ def examples(*lines: str) -> str:
 
 def selecting_streams(command: Command) -> Command:
     """Add the options that select streams."""
+    return selecting(command, ENTITIES)
+
+
+def selecting(command: Command, entities: Sequence[str]) -> Command:
+    """Add the options that select by tenant, location and one of *entities*."""
     for option in (
-        click.option("--entity", "entities", multiple=True, type=click.Choice(ENTITIES), help="Only this entity (repeatable)."),
+        click.option("--entity", "entities", multiple=True, type=click.Choice(entities), help="Only this entity (repeatable)."),
         click.option("--location", "locations", multiple=True, type=int, metavar="ID", help="Only this location (repeatable)."),
         click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Only this tenant (repeatable)."),
     ):

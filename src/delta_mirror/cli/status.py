@@ -20,6 +20,7 @@ from delta_mirror.cli.messages import complain
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.jobs.status import Status, StreamStatus
+    from delta_mirror.mirror.read import NexusTally
 
 
 @click.command(
@@ -101,6 +102,17 @@ def _as_json(status: "Status") -> dict[str, object]:
             "pages": run.pages,
             **run.counts.as_dict(),
         },
+        **({} if status.nexus is None else {"nexus": _nexus_as_json(status.nexus)}),
+    }
+
+
+def _nexus_as_json(nexus: "NexusTally") -> dict[str, object]:
+    return {
+        "clients": nexus.clients,
+        "messages": {"applied": nexus.applied, "superseded": nexus.superseded, "quarantined": nexus.quarantined},
+        "repeated": nexus.repeated,
+        "last_received_at": nexus.last_received_at,
+        "last_occurred_at": nexus.last_occurred_at,
     }
 
 

@@ -23,7 +23,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
 from delta_mirror.mirror.file import own_time
-from delta_mirror.mirror.read import ACCOUNT
+from delta_mirror.mirror.read import ACCOUNT, NexusTally
 
 MOST_ROWS = 300  # for rich, which takes a millisecond and more for each
 BETWEEN_COLUMNS = "   "  # as rich draws them
@@ -179,7 +179,10 @@ def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> It
         if told:
             more = f", and {len(odd) - MOST_LINES} streams more" if len(odd) > MOST_LINES else ""
             yield f"late and superseded: {'; '.join(told)}{more}"
-    yield _calls(status, now, verbose=verbose)
+    if status.streams:
+        yield _calls(status, now, verbose=verbose)
+    if status.nexus is not None:
+        yield _nexus(status.nexus, now, verbose=verbose)
     for pause in status.pauses:
         place = (pause.tenant_id, pause.location_id)
         who = "every location" if place == ACCOUNT else "tenant {}, location {}".format(*place)
@@ -193,6 +196,17 @@ def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> It
             f"{run.counts.inserted} inserted, {run.counts.replaced} replaced, {run.counts.deleted} deleted, "
             f"{run.counts.revived} revived"
         )
+
+
+def _nexus(nexus: NexusTally, now: float, *, verbose: bool) -> str:
+    def moment(text: str | None) -> str:
+        return text if verbose and text else ago(_since(text, now))
+
+    return (
+        f"nexus: {nexus.clients:,} clients; messages: {nexus.applied:,} applied, {nexus.superseded:,} superseded, "
+        f"{nexus.quarantined:,} quarantined, {nexus.repeated:,} that came again; the last came {moment(nexus.last_received_at)}, "
+        f"the newest is of {moment(nexus.last_occurred_at)}"
+    )
 
 
 def _calls(status: Status, now: float, *, verbose: bool) -> str:

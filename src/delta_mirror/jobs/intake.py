@@ -20,6 +20,7 @@ from delta_mirror.core.model import Row
 from delta_mirror.core.plan import Counts
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.nexus import ChangedClient, NexusTables, Taken
+from delta_mirror.mirror.read import SetAside
 from delta_mirror.mirror.schema import CannotBeStoredError
 from delta_mirror.mirror.write import Mirror, Transaction
 from delta_mirror.nexus.delivery import Delivery, Outcome
@@ -105,6 +106,23 @@ class Intake:
         batch = _Batch(tx, self._tables, self._run_id, self._source, self._times, own_time(self._mirror.now()))
         batch.take(deliveries, read)
         return batch
+
+
+def take_again(mirror: Mirror, run_id: int, thing: SetAside) -> tuple[Outcome | None, str | None, Intake]:
+    """Take a message anew that is in quarantine; return what became of it, None where it is not there any more, and why."""
+    intake = Intake(mirror, run_id, source="quarantine retry", is_retry=True)
+    with mirror.transaction() as tx:
+        found = _tables().aside(tx, thing.id)
+    if found is None:
+        return None, None, intake
+    message_id, sequence, body = found
+    # What could not be read at all is known by the hash of its bytes: if it can be now, it has a better name.
+    delivery = Delivery(body, None if message_id == hash_of(body) else message_id, sequence)
+    read = read_message(delivery)
+    if isinstance(read, Unreadable):
+        return "quarantined", read.reason, intake
+    [outcome] = intake.take([delivery])
+    return outcome, thing.reason if outcome == "quarantined" else None, intake
 
 
 def make_tables(mirror: Mirror) -> None:

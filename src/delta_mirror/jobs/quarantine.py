@@ -7,6 +7,7 @@ Invariants:
   not what the service sent, or bears no date by which to tell old from new, the record is fetched anew instead.
 - What remains stays as it was set aside, body and dates: a second try is no second meeting.
 - One thing that cannot be applied does not stop the others.
+- A Nexus message is tried again from the log of messages, and asks no service.
 """
 
 import threading
@@ -23,10 +24,12 @@ from delta_mirror.core.model import Broken, Entry, Stream
 from delta_mirror.core.plan import Counts, Drained, decide
 from delta_mirror.dds.wire import read_entry
 from delta_mirror.errors import RefusedError, UnfinishedError
+from delta_mirror.jobs.intake import take_again
 from delta_mirror.jobs.refetch import NotFoundError, Outcome, fetch_record, outcome_of
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_mirror, open_session, work_through
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Reader, Run, SetAside
+from delta_mirror.mirror.write import Mirror
 
 _FITTED = {"record", "parents"}  # the members of a body that is no entry of a page, but rows that no table could hold
 
@@ -130,15 +133,18 @@ def retry_quarantined(
     started_at = now()
     trouble: list[str] = []
     with Reader.open(config.mirror.path) as reader:
-        _find(reader.quarantine(), prefixes)
+        listed = reader.quarantine()
+        asks = not all(thing.is_message for thing in (_find(listed, prefixes) if prefixes else listed)) or not listed
     with ExitStack() as stack:
         stack.enter_context(deadline(time_limit, stop, trouble, "the rest is in quarantine still"))
-        session = stack.enter_context(open_session(config, stop=stop, wait=wait, now=now))
+        # Messages need no service: they lie in the mirror whole.
+        session = stack.enter_context(open_session(config, stop=stop, wait=wait, now=now)) if asks else None
+        mirror = session.mirror if session else stack.enter_context(open_mirror(config, stop=stop, wait=wait, now=now))
         reader = stack.enter_context(Reader.open(config.mirror.path))
         found = reader.quarantine()
         things = [Retried(thing) for thing in (_find(found, prefixes) if prefixes else found)]
-        run_id = session.mirror.begin_run("quarantine retry")
-        attempt = _Attempt(session, config, run_id)
+        run_id = mirror.begin_run("quarantine retry")
+        attempt = _Attempt(mirror, session, config, run_id)
 
         def retry(retried: Retried) -> None:
             attempt.retry(retried)
@@ -149,7 +155,8 @@ def retry_quarantined(
         work_through(things, retry, 1, stop)
         outcome = "stopped" if stop.is_set() else "unfinished" if trouble or any(each.remains for each in things) else "done"
         # Each thing has added its counts with what it wrote. Of a stopped run one may be about to be committed just now.
-        session.mirror.end_run(run_id, outcome, None, session.tally.calls, attempt.pages)
+        calls = 0 if session is None else session.tally.calls
+        mirror.end_run(run_id, outcome, None, calls, attempt.pages)
         counts = sum((each.counts for each in things), Counts())
         run = Run(
             run_id,
@@ -157,7 +164,7 @@ def retry_quarantined(
             own_time(started_at),
             own_time(now()),
             outcome,
-            session.tally.calls,
+            calls,
             attempt.pages,
             counts,
         )
@@ -167,9 +174,10 @@ def retry_quarantined(
 class _Attempt:
     """One run over the quarantine."""
 
-    def __init__(self, session: Session, config: Config, run_id: int) -> None:
+    def __init__(self, mirror: Mirror, session: Session | None, config: Config, run_id: int) -> None:
         self.pages = 0
-        self._session = session
+        self._mirror = mirror
+        self._given = session
         self._config = config
         self._run_id = run_id
         self._shares = False
@@ -177,6 +185,9 @@ class _Attempt:
     def retry(self, retried: Retried) -> None:
         """Apply one thing, and say what came of it."""
         thing = retried.thing
+        if thing.is_message:
+            self._retry_message(retried)
+            return
         with Reader.open(self._config.mirror.path) as reader:
             body = reader.quarantined_body(thing.id)
         if body is None:
@@ -191,6 +202,27 @@ class _Attempt:
             retried.outcome, retried.why = "remains", f"the service does not know the record; {error}"
         except UnfinishedError as error:
             retried.outcome, retried.why = "remains", str(error)
+
+    def _retry_message(self, retried: Retried) -> None:
+        outcome, retried.why, intake = take_again(self._mirror, self._run_id, retried.thing)
+        match outcome:
+            case "applied":
+                retried.outcome = (
+                    "replaced" if intake.tallied.replaced else "inserted" if intake.tallied.inserted else "unchanged"
+                )
+            case "superseded":
+                retried.outcome = "superseded"
+            case "quarantined":
+                retried.outcome = "remains"
+            case _:
+                retried.outcome = "gone"
+        retried.counts, retried.said = intake.tallied.counts(), intake.said
+
+    @property
+    def _session(self) -> Session:
+        if self._given is None:
+            raise RuntimeError("a thing of the feed is tried again without its service")
+        return self._given
 
     def _entries(self, thing: SetAside, stream: Stream, body: str) -> list[Entry]:
         if not _is_fitted(body):

@@ -12,14 +12,14 @@ Invariants:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from delta_mirror.config import Config
+from delta_mirror.config import Config, DdsSection
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.lock import last_holder
-from delta_mirror.mirror.read import ACCOUNT, Pause, Reader, Run, StreamState
+from delta_mirror.mirror.read import ACCOUNT, NexusTally, Pause, Reader, Run, StreamState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Status:
     `calls` has those of the running UTC day by location (tenant and location), `calls_per_day` how many there may be, 0 any
     number. `quarantine` counts all that is set aside, `set_aside` that of each stream. `starter_tables` are the child tables
     that came by starter alone, by tenant and entity: no delta keeps them up to date. `holder` is the process that last wrote, and
-    whether it lives, as far as that is known.
+    whether it lives, as far as that is known. `nexus` is None where no message ever came.
     """
 
     mirror: str
@@ -52,6 +52,7 @@ class Status:
     starter_tables: Mapping[tuple[int, str], Sequence[str]] = field(default_factory=dict)
     last_run: Run | None = None
     holder: tuple[int, bool] | None = None
+    nexus: NexusTally | None = None
 
     def exceeding(self, max_age: int) -> list[StreamStatus]:
         """Return the configured streams that lag more than *max_age* seconds, and those that were never drained to their end."""
@@ -62,17 +63,18 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
     """Return the state of the mirror at *now*, our own clock in seconds since the epoch.
 
     Raises:
-        RefusedError: the configuration has no `[dds]`, or the mirror cannot be read.
+        RefusedError: the configuration names nothing to report of, or the mirror cannot be read.
     """
-    dds = config.require_dds()
     path = config.mirror.path
+    dds = config.dds
+    if dds is None and config.nexus is None and not path.exists():
+        dds = config.require_dds()
     selected = selection or Selection()
-    configured = {
-        stream for place in dds.locations for entity in dds.entities if selected.takes(stream := Stream(*place, entity))
-    }
+    calls_per_day = dds.calls_per_day if dds else 0
+    configured = {stream for stream in _configured(dds) if selected.takes(stream)}
     if not path.exists():
         streams = [StreamStatus(StreamState(stream), None, is_configured=True) for stream in sorted(configured)]
-        return Status(str(path), exists=False, calls_per_day=dds.calls_per_day, streams=streams)
+        return Status(str(path), exists=False, calls_per_day=calls_per_day, streams=streams)
     with Reader.open(path) as reader, reader.one_state():
         known = {state.stream: state for state in reader.read_streams() if selected.takes(state.stream)}
         known.update({stream: StreamState(stream) for stream in configured if stream not in known})
@@ -81,7 +83,7 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
                 state,
                 _lag(state, now),
                 # Without locations in the configuration all of the account are meant, and what the mirror has met is.
-                is_configured=stream in configured or (not dds.locations and stream.entity in dds.entities),
+                is_configured=stream in configured or (dds is not None and not dds.locations and stream.entity in dds.entities),
             )
             for stream, state in sorted(known.items())
         ]
@@ -91,7 +93,7 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
         return Status(
             str(path),
             exists=True,
-            calls_per_day=dds.calls_per_day,
+            calls_per_day=calls_per_day,
             streams=streams,
             calls={place: calls for place, calls in reader.calls_of(own_time(now)[:10]).items() if place in places},
             pauses=[pause for pause in reader.pauses(now) if (pause.tenant_id, pause.location_id) in concerned],
@@ -100,7 +102,12 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
             starter_tables=_starter_tables(streams, reader.child_tables()),
             last_run=reader.last_run(),
             holder=last_holder(path),
+            nexus=reader.nexus_tally(),
         )
+
+
+def _configured(dds: DdsSection | None) -> list[Stream]:
+    return [] if dds is None else [Stream(*place, entity) for place in dds.locations for entity in dds.entities]
 
 
 def _lag(state: StreamState, now: float) -> int | None:

@@ -12,7 +12,6 @@ Invariants:
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import orjson
@@ -20,11 +19,11 @@ import orjson
 from delta_mirror.core.fold import Content, Held, Place, ticks_of
 from delta_mirror.core.model import Layout, Row, Value
 from delta_mirror.errors import MirrorFileError
+from delta_mirror.mirror.read import NEXUS_TALLY, NexusTally
 from delta_mirror.mirror.schema import MAX_COLUMNS, CannotBeStoredError, check_column, fold, quote
 from delta_mirror.mirror.write import Transaction
 
 _OWNERS = "nexus_columns"  # in `_meta`: JSON, which section a new column of a shared table belongs to
-_TALLY = "nexus"  # in `_meta`: JSON, see `Tally`
 
 
 class Taken(NamedTuple):
@@ -47,19 +46,6 @@ class ChangedClient(NamedTuple):
 
     client_id: str
     fields: Mapping[str, object] | None
-
-
-@dataclass(slots=True)
-class Tally:
-    """What `status` says of Nexus: kept with every batch, so that nobody has to count millions of messages."""
-
-    applied: int = 0
-    superseded: int = 0
-    quarantined: int = 0
-    repeated: int = 0
-    clients: int = 0
-    last_received_at: str | None = None
-    last_occurred_at: str | None = None
 
 
 class NexusTables:
@@ -168,7 +154,7 @@ class NexusTables:
             "select m.message_id, m.body from json_each(?) k cross join _messages m on m.message_id = k.value",
             (_json(list(message_ids)),),
         )
-        return {message_id: body if isinstance(body, bytes) else body.encode() for message_id, body in found}
+        return {message_id: _as_bytes(body) for message_id, body in found}
 
     def client_rows(self, tx: Transaction, client_ids: Iterable[str]) -> dict[str, Row]:
         """Return the rows of those clients that there are, without what is NULL."""
@@ -344,6 +330,14 @@ class NexusTables:
         )
         return True
 
+    def aside(self, tx: Transaction, id_: str) -> tuple[str, int | None, bytes] | None:
+        """Return id, number and body of a message in quarantine, None where it is not there any more."""
+        found = tx.execute(
+            "select m.message_id, m.sequence, m.body from _quarantine q join _messages m using (message_id) where q.id = ?",
+            (id_,),
+        ).fetchone()
+        return None if found is None else (found[0], found[1], _as_bytes(found[2]))
+
     def release(self, tx: Transaction, message_ids: Iterable[str]) -> None:
         """Let messages out of quarantine that were applied."""
         tx.execute_many("delete from _quarantine where id = ?", [(_aside_id(message_id),) for message_id in message_ids])
@@ -365,13 +359,13 @@ class NexusTables:
         self.release(tx, found)
         return found
 
-    def read_tally(self, tx: Transaction) -> Tally:
+    def read_tally(self, tx: Transaction) -> NexusTally:
         """Return what was counted so far."""
-        return Tally(**orjson.loads(tx.kept(_TALLY) or "{}"))
+        return NexusTally(**orjson.loads(tx.kept(NEXUS_TALLY) or "{}"))
 
-    def keep_tally(self, tx: Transaction, tally: Tally) -> None:
+    def keep_tally(self, tx: Transaction, tally: NexusTally) -> None:
         """Keep what was counted so far."""
-        tx.keep(_TALLY, orjson.dumps(tally).decode())
+        tx.keep(NEXUS_TALLY, orjson.dumps(tally).decode())
 
 
 def _own_columns(layout: Layout) -> list[str]:
@@ -404,6 +398,10 @@ def _as_text(body: bytes) -> str | bytes:
         return body.decode()
     except UnicodeDecodeError:
         return body
+
+
+def _as_bytes(body: str | bytes) -> bytes:
+    return body if isinstance(body, bytes) else body.encode()
 
 
 def _aside_id(message_id: str) -> str:

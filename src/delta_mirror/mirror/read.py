@@ -107,6 +107,30 @@ class SetAside:
     record_id: str | None
     ticks: int | None
 
+    @property
+    def is_message(self) -> bool:
+        """Whether it is a Nexus message."""
+        return self.source.startswith("nexus ")
+
+
+@dataclass(slots=True)
+class NexusTally:
+    """What is counted of Nexus, all runs together: messages by outcome, those that came again, clients; and the last dates.
+
+    Kept with every batch, so that nobody has to count millions of messages.
+    """
+
+    applied: int = 0
+    superseded: int = 0
+    quarantined: int = 0
+    repeated: int = 0
+    clients: int = 0
+    last_received_at: str | None = None
+    last_occurred_at: str | None = None
+
+
+NEXUS_TALLY = "nexus"  # its key in `_meta`, as JSON
+
 
 class Reader:
     """A read-only connection to a mirror; a context manager."""
@@ -266,6 +290,12 @@ class Reader:
             SetAside(Stream(tenant_id, location_id, entity) if entity is not None else None, *own)
             for tenant_id, location_id, entity, *own in found
         ]
+
+    def nexus_tally(self) -> NexusTally | None:
+        """Return what is counted of Nexus, None where no message ever came."""
+        with self._translated():
+            found = self._connection.execute("select value from _meta where key = ?", (NEXUS_TALLY,)).fetchone()
+        return None if found is None else NexusTally(**orjson.loads(found[0]))
 
     def quarantined_body(self, id_: str) -> str | None:
         """Return the body of one thing in quarantine, None where it is not there."""
