@@ -18,8 +18,8 @@ from delta_mirror.mirror.write import Mirror
 PATIENCE = 20.0  # seconds after which something that never comes fails the test
 CLIENTS = Stream(11, 9, "Client")
 NOW = EPOCH + 20_000 * 24 * HOUR
-RECORDS = 7
-SIZE = 3
+RECORDS = 13
+SIZE = 5
 
 
 def asked(number: int) -> PageRequest:
@@ -160,7 +160,7 @@ def test_next_page_is_asked_for_before_the_page_in_hand_is_committed(tmp_path: P
         assert report.error is None
         assert held(tmp_path) == RECORDS
     # Of the first two calls neither finds anything: while the second is made, what the first has brought is not written yet.
-    assert in_mirror[:3] == [0, 0, 3]
+    assert in_mirror[:3] == [0, 0, 5]
 
 
 def test_page_before_a_call_that_fails_is_committed_and_the_next_run_goes_on_behind_it(tmp_path: Path) -> None:
@@ -168,10 +168,10 @@ def test_page_before_a_call_that_fails_is_committed_and_the_next_run_goes_on_beh
         report = drain(mirror, Salon(lambda call: None, broken=3)).run()
         assert isinstance(report.error, LimitedError)
         assert report.pages == 2
-        assert held(tmp_path) == 5  # a page begins with the last record of the page before
+        assert held(tmp_path) == 9  # a page begins with the last record of the page before
         place = mirror.read_stream(CLIENTS).place
         assert place is not None
-        assert place["last"] == NOW - HOUR + 4 * SECOND
+        assert place["last"] == NOW - HOUR + 8 * SECOND
         report = drain(mirror, Salon(lambda call: None)).run()
         assert report.error is None
         assert held(tmp_path) == RECORDS

@@ -25,6 +25,7 @@ Order = Literal[
     "shuffled once",
     "shuffled",
     "ascending but for one",
+    "ascending but for one inside",
 ]
 
 
@@ -151,8 +152,9 @@ class Feed:
             found.sort(key=lambda v: self.rng.random())
         else:
             odd = min(self.versions, default="")
-            last = max((v.ticks for v in found), default=0)
-            found.sort(key=lambda v: (last if v.id == odd else v.ticks, v.id, v.content))
+            dates = sorted(v.ticks for v in found) or [0]
+            place = dates[len(dates) // 2] if order == "ascending but for one inside" else dates[-1]
+            found.sort(key=lambda v: (place if v.id == odd else v.ticks, v.id, v.content))
         return found
 
     def answer(self, start: str, number: int, size: int) -> list[Version]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from delta_mirror.core.model import Entry, Instant, Page, Record
-from delta_mirror.core.paging import NO_HABITS, Debt, Habits, Place, Walk
+from delta_mirror.core.paging import Walk
+from delta_mirror.core.place import NO_HABITS, Debt, Habits, Place
 from delta_mirror.core.plan import Drained, Held, decide
 from delta_mirror.core.window import Window, open_window
 from delta_mirror.errors import PagingError

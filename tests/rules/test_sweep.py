@@ -2,10 +2,11 @@
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delta_mirror.core.sweep import QUIET_PASSES, QUIET_PASSES_SHUFFLED, Sweep
+from delta_mirror.core.sweep import CONFIRMING_PASSES, QUIET_PASSES, QUIET_PASSES_SHUFFLED, Sweep
 
 NOW = 1_000  # ticks; the cutoff
 FUTURE = 1_060
@@ -52,8 +53,33 @@ def test_passes_over_a_shuffled_list_add_up() -> None:
     under_way = sweep()
     assert not read(under_way, 1, 1, 2, 3)
     assert not read(under_way, 1, 2, 2, 3)
-    assert read(under_way, 1, 1, 4, 4)
+    assert [read(under_way, 1, 1, 4, 4) for _ in range(1 + CONFIRMING_PASSES)] == [False] * CONFIRMING_PASSES + [True]
     assert under_way.listed == 4
+
+
+def test_shuffled_list_that_stays_equally_long_while_one_comes_and_another_goes_is_not_complete_yet() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, 3, 3)
+    assert not read(under_way, 2, 1, 2, 3)
+    assert not read(under_way, 5, 3, 3, 2)  # 1 has gone and 5 has come: four entries have shown, and 4 has not
+    assert not read(under_way, 2, 5, 3, 2)
+    assert not read(under_way, 4, 5, 3, 2)
+
+
+@pytest.mark.parametrize("size", [1, 3, 12])
+def test_shuffled_list_whose_first_page_comes_twice_is_complete_once_chance_could_hardly_hide_that_page(size: int) -> None:
+    rng = random.Random(0)
+    under_way = sweep()
+    listed = list(range(3 * size))
+    while True:
+        under_way.begin_pass()
+        for page in range(-1, 3):  # as of a service that counts from 1
+            rng.shuffle(listed)
+            under_way.take([(digest, 1) for digest in listed[max(page, 0) * size : max(page, 0) * size + size]], FUTURE)
+        if under_way.end_pass():
+            break
+    assert under_way.listed == 3 * size
+    assert under_way.passes <= 20 if size == 1 else 12
 
 
 def test_passes_add_up_only_while_the_list_stays_equally_long() -> None:

@@ -9,6 +9,7 @@ Invariants:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 Value = int | float | str
@@ -106,6 +107,28 @@ class Page:
     last_change: Instant | None
     clock: int
     reference_id: str | None = None
+
+    @property
+    def dated(self) -> list[tuple[int, int | None]]:
+        """Each entry as its digest and its change date in ticks."""
+        return [
+            (digest, entry.changed.ticks if entry.changed else None)
+            for digest, entry in zip(self.digests, self.entries, strict=True)
+        ]
+
+    @property
+    def dates(self) -> list[int]:
+        """The change dates of the entries that bear one, in ticks."""
+        return [entry.changed.ticks for entry in self.entries if entry.changed]
+
+    def is_again(self, digests: Sequence[int]) -> bool:
+        """Return whether this is the page of *digests* once more, in any order: equals may be shuffled at each call."""
+        return bool(self.entries) and sorted(self.digests) == sorted(digests)
+
+
+def ascend(dates: Sequence[int]) -> bool:
+    """Return whether none of *dates* is earlier than the one before it."""
+    return all(left <= right for left, right in pairwise(dates))
 
 
 class Layout(NamedTuple):

@@ -12,106 +12,34 @@ there. What changes meanwhile moves to the end, where it is met again; nothing c
 ascend - all pages are read by number, and read again until the list has proved complete (`core/sweep.py`).
 
 **Counting.** That a feed looks ascending is no proof that it is. Before the watermark moves after a drain that anchored, the
-feed is asked for the page on which the list must end by the mirror's own count. If it is longer, something was passed by, and
-all is swept. A change that is not visible yet shortens the list and can hide one omission, so the count is owed again in the
-next few runs (`Debt`): once nothing is hidden any more, it shows.
+end of the list is looked at: it has to be where the mirror's own count puts it, and as the mirror knows it (`core/counting.py`).
+If not, something was passed by, and all is swept. A change that is not visible yet shortens the list and can hide one omission,
+so the count is owed again in the next few runs (`Debt`): once nothing is hidden any more, it shows.
 
 Invariants:
 
 - No input or output: pages come in, requests go out, and `place()` is all that a later process needs to go on.
 - The watermark takes only change dates up to which everything has been read, and none ahead of the service's clock.
 - A change dated after the drain's first call never keeps a drain going: it belongs to the next one.
-- Every loop is bounded: passes, pages, and how often a page may repeat itself.
+- A page of fewer entries than SMALL tells nothing of the order: a feed that grants no more is always swept.
+- Every loop is bounded (`core/bounds.py`).
 - Following takes the same memory for fifty records as for fifty million. Sweeping remembers a number per entry.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Literal, NamedTuple, TypedDict
+from collections.abc import Sequence
 
-from delta_mirror.core.model import Instant, Page, PageRequest
+from delta_mirror.core.bounds import SMALL, Bounds
+from delta_mirror.core.counting import SKEW, Count, CountKnown, Tally
+from delta_mirror.core.model import Instant, Page, PageRequest, ascend
+from delta_mirror.core.place import NO_HABITS, Debt, Habits, Mode, Place
 from delta_mirror.core.sweep import Sweep
 from delta_mirror.core.values import HOUR, MINUTE, SECOND, offset_of, offset_ticks, write_ticks
-from delta_mirror.errors import PagingError
 
-MOST_PASSES = 20  # over one list; more means that it never holds still
-MOST_PAGES = 10_000  # in one drain: two million records at the usual page size
-MOST_IDLE_PAGES = 10  # beyond what the entries that belong to this drain would fill, in each of the passes that are allowed
-MOST_REPEATS = 3  # the same page at so many page numbers running: a service that repeats itself
-MOST_REPEATS_SMALL = 12  # the same for a page so small that chance alone may repeat it
-SMALL = 5  # entries; fewer make a small page
 STEPS_BACK = (1, SECOND, MINUTE, HOUR)  # how far before the last change to anchor, in ticks; the next where one proves too short
-SKEW = MINUTE  # by so much a change date may seem ahead of the service's clock without being dated in the future
-MOST_BEYOND = 20  # pages that are read behind the end of a list that is counted
 DEBT_RUNS = 8  # for so many runs after a drain that anchored, its list is counted again
 
 UTC = "+00:00"
 END_OF_TIME = 1 << 62  # ticks, far beyond the year 9999
-
-Mode = Literal["following", "sweeping", "counting", "done"]
-CountKnown = Callable[[int, int], int]
-
-
-class Place(TypedDict):
-    """Where an unfinished drain stands, as JSON can hold it; times are ticks.
-
-    A list that is being swept is begun anew at its first page: what a pass has shown lives in memory.
-    """
-
-    mode: Mode
-    start: int
-    first_call: int | None
-    anchor: int
-    step: int
-    last: int | None
-    reached: tuple[int, str] | None
-    counted_to: int
-    listed: int
-    full: int
-    uneven: bool
-    offset: str | None
-    anchored: bool
-    old_versions: bool
-    passes: int
-    page: int
-    pages: int
-
-
-class Debt(TypedDict):
-    """Lists that are to be counted again, one a run in turn: their StartDates in ticks, and for how many more runs.
-
-    Two starts find what one would not: the oldest covers all that was passed by as a record not held before; a record that was
-    held in an older version is only missed in a count that begins after that version. A list just counted goes last, and a drain
-    that brought nothing new puts no start in the place of another: two quiet runs count both. `full` is the size of a full page.
-    """
-
-    starts: list[int]
-    full: int
-    runs: int
-
-
-class Habits(TypedDict):
-    """What one drain has learnt of its service and the next can use: each only spares calls where it is still true.
-
-    `offset` is the one in which change dates are written, `step` how far before a change to anchor (as a place in
-    STEPS_BACK), `full` the size of a full page.
-    """
-
-    offset: str | None
-    step: int
-    full: int
-
-
-NO_HABITS = Habits(offset=None, step=0, full=0)
-
-
-class _Count(NamedTuple):
-    """The count under way: the list's start, how many entries it should have, and what is asked just now."""
-
-    start: Instant
-    expected: int
-    asking: Literal["end", "beyond", "page 0", "page 1"]
-    beyond: int = 0  # pages read behind the end
 
 
 class Walk:
@@ -145,6 +73,7 @@ class Walk:
         self._offset = UTC if habits["offset"] is None else habits["offset"]
         self._offset_known = habits["offset"] is not None
         self._usually_full = habits["full"]
+        self._usually_from_one = habits.get("from_one")
         self._start = Instant(start, write_ticks(start, self._offset))
         self._anchor = self._start
         self._number = 0
@@ -154,46 +83,41 @@ class Walk:
         self._step = habits["step"]
         self._last: int | None = None  # change date up to which nothing was passed by, in ticks
         self._reached: Instant | None = None
-        self._counted_to = start
-        self._at_border: set[int] = set()  # digests of what was met at exactly that date
-        self._listed = 0  # different entries met while following
+        self._tally = Tally(start)
         self._full = 0  # entries on a page that is known to be full; 0: not known
         self._uneven = False  # pages that others follow differ in size
         self._anchored = False
         self._old_versions = False  # the feed lists older versions of a record beside its newest
         self._moved = False  # page 0 at the present anchor went beyond `_last`
-        self._pages = 0
-        self._asked = 0  # pages, by this process
-        self._widest = 0  # entries on the largest page
-        self._met = 0  # entries that belong to this drain, each time that one came
+        self._bounds = Bounds()
         self._sweep: Sweep | None = None
-        self._passes_before = 0
+        self._pass_pages = 0  # of the pass under way
+        self._pass_end: int | None = None  # the newest change date that it has met
+        self._passes = 0  # over the whole list, complete
         self._swept = False
         self._ties = 0  # how many lists of ties were swept without a page between
-        self._count: _Count | None = None
+        self._count: Count | None = None
         self._from_one: bool | None = None  # page 1 is page 0: the service counts from 1
         self._answered = ""  # the StartDate whose page 0 was answered
         self._page_before: Sequence[int] = ()
-        self._repeats = 1
 
     @classmethod
     def resume(
         cls, place: Place, *, size: int, count_known: CountKnown, watermark: int | None = None, debt: Debt | None = None
     ) -> "Walk":
         """Return the walk that *place* was taken from, at a point from which nothing is passed by."""
-        habits = Habits(offset=place["offset"], step=place["step"], full=place["full"])
+        habits = Habits(offset=place["offset"], step=place["step"], full=place["full"], from_one=place.get("from_one"))
         walk = cls(place["start"], size=size, count_known=count_known, watermark=watermark, habits=habits, debt=debt)
         walk._first_call = place["first_call"]
         walk._last = place["last"]
         walk._reached = Instant(*place["reached"]) if place["reached"] else None
-        walk._counted_to = place["counted_to"]
-        walk._listed = place["listed"]
+        walk._tally = Tally(place["counted_to"], place["listed"])
         walk._full = place["full"]
         walk._uneven = place["uneven"]
         walk._anchored = place["anchored"]
         walk._old_versions = place["old_versions"]
-        walk._passes_before = place["passes"]
-        walk._pages = place["pages"]
+        walk._passes = place["passes"]
+        walk._bounds = Bounds(place["pages"])
         if place["mode"] == "sweeping":
             walk._sweep_all(walk._start.ticks)
         elif place["mode"] == "counting":
@@ -233,7 +157,12 @@ class Walk:
     @property
     def habits(self) -> Habits:
         """What was learnt of the service."""
-        return Habits(offset=self._offset if self._offset_known else None, step=self._step, full=self._full or self._usually_full)
+        return Habits(
+            offset=self._offset if self._offset_known else None,
+            step=self._step,
+            full=self._full or self._usually_full,
+            from_one=self._counts_from_one,
+        )
 
     @property
     def entries_return_from(self) -> int | None:
@@ -268,16 +197,17 @@ class Walk:
             step=self._step,
             last=self._last,
             reached=(self._reached.ticks, self._reached.text) if self._reached else None,
-            counted_to=self._counted_to,
-            listed=self._listed,
+            counted_to=self._tally.upto,
+            listed=self._tally.met,
             full=self._full,
             uneven=self._uneven,
             offset=self._offset if self._offset_known else None,
             anchored=self._anchored,
             old_versions=self._old_versions,
-            passes=self._passes_before + self._sweep.passes if self._sweep and whole else 0,
+            passes=self._passes,
             page=self._number,
-            pages=self._pages,
+            pages=self._bounds.pages,
+            from_one=self._counts_from_one,
         )
 
     def receive(self, page: Page) -> None:
@@ -286,29 +216,28 @@ class Walk:
         Raises:
             PagingError: the pages repeat themselves or never hold still. The watermark must stay; what came may be kept.
         """
-        self._pages += 1
         if self._first_call is None:
             self._first_call = page.clock
         self._clock = page.clock
-        self._bound(page)
-        self._watch_for_repeats(page)
+        self._bounds.take(len(page.entries), sum(not self._is_later(when) for _, when in page.dated))
+        self._bounds.compare(self._number, page.digests, self._page_before)
         if self._number == 0:
             self._answered = self._anchor.text
         if _lists_a_record_twice(page):
             self._old_versions = True
         if self._starts_late_by_offset(page):
             return
-        if self._mode == "counting":
-            self._receive_count(page)
-        elif self._mode == "sweeping":
+        if self._mode == "sweeping":
             self._receive_swept(page)
+        elif self._mode == "counting":
+            self._receive_count(page)
         else:
-            self._receive_followed(page)
+            self._follow(page)
         self._page_before = page.digests
 
     # Following
 
-    def _receive_followed(self, page: Page) -> None:
+    def _follow(self, page: Page) -> None:
         if not page.entries:
             if self._number == 1:
                 self._from_one = False
@@ -317,9 +246,9 @@ class Walk:
             else:
                 self._end_list()
             return
-        dates = _dates(page)
+        dates = page.dates
         end = self._end_of(page)
-        if end is None or not _ascend(dates):
+        if end is None or not ascend(dates):
             self._sweep_all(self._start.ticks, first=page if self._is_first_page else None)
         elif self._number == 0:
             self._receive_anchored(page, dates, end)
@@ -340,18 +269,17 @@ class Walk:
                 self._anchored = True  # a drain that was resumed here has read nothing behind this page: it has to be counted
                 self._end_list()
                 return
-        if not is_full:
+        if not is_full and self._is_quiet and (self._anchored or self._debt):
+            self._end_list()  # the count will look behind this page
+        elif not is_full:
             self._number = 1
-        elif self._moved:
-            self._note_full(len(page.entries))
-            self._anchor_at_last()
         else:
             self._note_full(len(page.entries))
-            self._sweep_ties(page)
+            self._go_on(page)
 
     def _receive_next(self, page: Page) -> None:
         """Take the page after one that was not full: usually there is none, and the list ends."""
-        if self._number == 1 and list(page.digests) == list(self._page_before):
+        if self._number == 1 and page.is_again(self._page_before):
             self._from_one = True
             if self._anchored:
                 self._end_list()  # the count will say whether the list ends here
@@ -366,32 +294,34 @@ class Walk:
         known = set(self._page_before)
         if any(
             when is not None and self._last is not None and when < self._last and digest not in known
-            for digest, when in _dated(page)
+            for digest, when in page.dated
         ):
             self._sweep_all(self._start.ticks)
+        else:
+            self._go_on()
+
+    def _go_on(self, page: Page | None = None) -> None:
+        """Go on behind a page that others follow; *page* is page 0, where it is at hand."""
+        if self._full < SMALL:
+            self._sweep_all(self._start.ticks, first=page if self._is_first_page else None)
         elif self._moved:
             self._anchor_at_last()
         else:
-            self._sweep_ties(None)
+            self._sweep_ties(page)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether this drain has met nothing that is dated later than the watermark, and knows what a full page is."""
+        is_new = self._reached is not None and self._reached.ticks > (self._watermark or 0)
+        is_full_known = self._full or self._usually_full or self._debt
+        return self._watermark is not None and not is_new and bool(is_full_known)
 
     def _advance(self, page: Page, end: Instant) -> None:
-        self._list(page, end.ticks)
+        self._tally.take(page.dated, end.ticks, self._cutoff)
         self._last = end.ticks
         self._learn_offset(end)
         self._ties = 0
         self._reach(page, min(end.ticks, page.clock + SECOND))  # the clock tells whole seconds, and has gone on since
-
-    def _list(self, page: Page, upto: int) -> None:
-        """Count the entries that this drain has not met before, for the list to be counted against."""
-        border = self._at_border if upto == self._counted_to else set()
-        for digest, when in _dated(page):
-            if when is None or when < self._counted_to or when > self._cutoff:
-                continue
-            if when > self._counted_to or digest not in self._at_border:
-                self._listed += 1
-            if when == upto:
-                border.add(digest)
-        self._counted_to, self._at_border = upto, border
 
     def _anchor_at_last(self) -> None:
         assert self._last is not None  # noqa: S101 - only a page that has set it leads here
@@ -414,11 +344,8 @@ class Walk:
         return True
 
     def _is_next_drains(self, dates: Sequence[int], before: int) -> bool:
-        """Return whether all that goes beyond *before* has changed since this drain began.
-
-        What is dated in the future is not: it stands at the end of the list for good, and would else never be read.
-        """
-        return all(self._cutoff < when <= self._clock + SKEW for when in dates if when > before)
+        """Return whether all that goes beyond *before* has changed since this drain began."""
+        return all(self._is_later(when) for when in dates if when > before)
 
     def _step_back(self) -> None:
         assert self._last is not None  # noqa: S101 - asked only behind a page
@@ -448,7 +375,7 @@ class Walk:
         self._mode = "sweeping"
         self._swept = True
         self._start = self._instant(start)
-        self._begin_sweep(self._start.ticks, Sweep(cutoff=self._cutoff, whole=True, listed_from=self._counted_to), first)
+        self._begin_sweep(self._start.ticks, Sweep(cutoff=self._cutoff, whole=True, listed_from=self._tally.upto), first)
 
     def _sweep_ties(self, first: Page | None) -> None:
         """Read what lies around the last change by page numbers: there is more of it than a page holds.
@@ -458,13 +385,13 @@ class Walk:
         """
         assert self._last is not None  # noqa: S101 - only behind a page
         self._mode = "sweeping"
-        self._passes_before = 0
         cutoff = min(self._last + (SECOND << min(self._ties, 16)), max(self._cutoff, self._last))
         self._ties += 1
-        self._begin_sweep(self._anchor.ticks, Sweep(cutoff=cutoff, whole=False, listed_from=self._counted_to), first)
+        self._begin_sweep(self._anchor.ticks, Sweep(cutoff=cutoff, whole=False, listed_from=self._tally.upto), first)
 
     def _begin_sweep(self, start: int, sweep: Sweep, first: Page | None) -> None:
         self._sweep = sweep
+        self._pass_pages, self._pass_end = 0, None
         self._turn_to(start)
         if first is not None:
             self._answered = self._anchor.text
@@ -474,29 +401,45 @@ class Walk:
     def _receive_swept(self, page: Page) -> None:
         sweep = self._sweep
         assert sweep is not None  # noqa: S101 - the mode says so
-        is_repeat = self._number == 1 and bool(page.entries) and list(page.digests) == list(self._page_before)
+        self._pass_pages += 1
+        is_repeat = self._number == 1 and page.is_again(self._page_before)
         if self._number == 1:
             self._from_one = is_repeat
         if page.entries and not is_repeat:
-            dates = _dates(page)
-            if not sweep.whole and not _ascend(dates):
+            if not sweep.whole and not self._goes_on_ascending(page):
                 self._sweep_all(self._start.ticks)
                 return
-            sweep.take(_dated(page), page.clock + SKEW)
+            sweep.take(page.dated, page.clock + SKEW)
             end = self._end_of(page)
             if end is not None:
                 self._learn_offset(end)
                 self._reach(page, min(sweep.cutoff, page.clock))
         ends = not page.entries or (sweep.has_listed_as_before if sweep.whole else sweep.beyond is not None)
-        if not ends:
-            self._number += 1
-        elif sweep.end_pass():
-            self._end_sweep(sweep)
-        elif self._passes_before + sweep.passes >= MOST_PASSES:
-            raise PagingError(f"the feed did not hold still for {MOST_PASSES} passes over its pages")
+        if ends:
+            self._end_pass(sweep)
         else:
-            sweep.begin_pass()
-            self._number = 0
+            self._number += 1
+
+    def _goes_on_ascending(self, page: Page) -> bool:
+        """Return whether the entries of *page* ascend, and those that were not on the page before from its end on."""
+        known = set(self._page_before)
+        before, self._pass_end = self._pass_end, max(page.dates, default=self._pass_end)
+        return ascend(page.dates) and (
+            before is None or all(when is None or when >= before or digest in known for digest, when in page.dated)
+        )
+
+    def _end_pass(self, sweep: Sweep) -> None:
+        self._passes += sweep.whole
+        if sweep.end_pass():
+            self._end_sweep(sweep)
+            return
+        if sweep.whole:
+            self._bounds.end_pass(self._pass_pages, self._passes)
+        else:
+            self._bounds.end_pass_of_ties(self._pass_pages, sweep.passes, self._tally.met + sweep.listed)
+        sweep.begin_pass()
+        self._pass_pages, self._pass_end = 0, None
+        self._number = 0
 
     def _end_sweep(self, sweep: Sweep) -> None:
         self._sweep = None
@@ -504,9 +447,8 @@ class Walk:
             self._mode = "done"
             return
         self._mode = "following"
-        self._listed += sweep.listed
-        self._counted_to, self._at_border = max(self._counted_to, sweep.cutoff), set()
-        if sweep.beyond is None or self._cutoff < sweep.beyond <= self._clock + SKEW:
+        self._tally.add(sweep.listed, sweep.cutoff)
+        if sweep.beyond is None or self._is_later(sweep.beyond):
             self._end_list()
             return
         self._last = sweep.beyond
@@ -521,52 +463,43 @@ class Walk:
             start -= SECOND  # whether the list has what is dated exactly at its start is not known
         known = self._count_known(self._start.ticks, self._cutoff)
         # The mirror also knows records by a version that has since been replaced and passed by: then fewer were met than known.
-        expected = max(known, self._listed) if self._old_versions else min(known, self._listed) if self._anchored else known
+        met = self._tally.met
+        expected = max(known, met) if self._old_versions else min(known, met) if self._anchored else known
         expected += self._count_known(start, self._start.ticks) + self._count_known(self._clock + SKEW, END_OF_TIME)
-        self._ask_count(_Count(self._instant(start), expected, "end"))
-
-    def _ask_count(self, count: _Count) -> None:
-        self._count = count
-        self._turn_to(count.start.ticks)
-        if count.asking == "end":
-            self._number = count.expected // self._counted_size + (self._from_one is True)
-        else:
-            self._number = int(count.asking == "page 1")
+        self._count = Count(
+            start=start,
+            expected=expected,
+            size=self._counted_size,
+            cutoff=self._cutoff,
+            count_known=self._count_known,
+            has_ranks=not self._old_versions,
+            from_one=self._counts_from_one,
+            is_sure=self._from_one is not None,
+        )
+        self._turn_to(start)
+        self._number = self._count.number
 
     @property
     def _counted_size(self) -> int:
         return self._full or (self._debt["full"] if self._debt else 0) or self._usually_full or self._size
 
+    @property
+    def _counts_from_one(self) -> bool | None:
+        return self._usually_from_one if self._from_one is None else self._from_one
+
     def _receive_count(self, page: Page) -> None:
         count = self._count
         assert count is not None  # noqa: S101 - the mode says so
-        if count.asking == "page 0":
-            self._ask_count(count._replace(asking="page 1"))
-            return
-        if count.asking == "page 1":
-            self._from_one = list(page.digests) == list(self._page_before)
-            self._ask_count(count._replace(asking="end"))
-            return
-        index = self._number - (self._from_one is True)
-        expected = max(0, count.expected - index * self._counted_size)
-        dates = _dates(page)
-        listed = len(page.entries) - sum(self._cutoff < when <= self._clock + SKEW for when in dates)
-        if listed > expected and self._from_one is None:
-            self._ask_count(count._replace(asking="page 0"))
-        elif listed > expected or not _ascend(dates):
-            self._sweep_all(count.start.ticks)
-        elif count.asking == "end" and page.entries and not listed:
-            # All of it has changed since this drain began. That the list ended before, only a page with older entries shows.
-            if index > 0:
-                self._number -= 1
-            else:
-                self._sweep_all(count.start.ticks)
-        elif page.entries and (listed < expected or len(page.entries) >= self._counted_size) and count.beyond < MOST_BEYOND:
-            # What has changed since, and what is on its way, may hide an entry that stands out of order behind it.
-            self._count = count._replace(asking="beyond", beyond=count.beyond + 1)
-            self._number += 1
-        else:
+        verdict = count.take(page)
+        if count.is_sure:
+            self._from_one = count.from_one
+        if verdict == "longer":
+            self._sweep_all(count.start)
+        elif verdict == "complete":
             self._mode = "done"
+        else:
+            self._number = count.number
+            self._bounds.repeats = 1
 
     # What all have in common
 
@@ -575,6 +508,13 @@ class Walk:
         """What is dated later than the drain's first call belongs to the next drain."""
         assert self._first_call is not None  # noqa: S101 - known from the first answer on
         return self._first_call
+
+    def _is_later(self, when: int | None) -> bool:
+        """Return whether what is dated so has changed since this drain began.
+
+        What is dated in the future has not: it stands at the end of the list for good, and would else never be read.
+        """
+        return when is not None and self._cutoff < when <= self._clock + SKEW
 
     @property
     def _is_first_page(self) -> bool:
@@ -587,7 +527,7 @@ class Walk:
         """Ask page 0 of the list that starts at *ticks* next."""
         self._anchor = self._instant(ticks)
         self._number = 0
-        self._repeats = 1
+        self._bounds.repeats = 1
 
     def _note_full(self, entries: int) -> None:
         """Learn from a page of so many *entries* that another page follows."""
@@ -616,7 +556,7 @@ class Walk:
 
     def _starts_late_by_offset(self, page: Page) -> bool:
         """Ask the first page anew where a service that ignores the offset would have read StartDate as a later time."""
-        if not self._is_first_page or self._pages > 1 or self._mode != "following":
+        if not self._is_first_page or self._bounds.pages > 1 or self._mode != "following":
             return False
         end = self._end_of(page)
         if end is None or offset_ticks(self._offset) <= offset_ticks(offset_of(end.text)):
@@ -626,40 +566,9 @@ class Walk:
         self._turn_to(self._start.ticks)
         return True
 
-    def _bound(self, page: Page) -> None:
-        """Refuse to go on for ever where each page brings nothing but what has changed since this drain began."""
-        self._asked += 1
-        self._met += sum(when is None or not self._cutoff < when <= self._clock + SKEW for _, when in _dated(page))
-        self._widest = max(self._widest, len(page.entries))
-        filled = self._met // max(self._widest, 1)
-        if self._pages > MOST_PAGES or self._asked > MOST_PASSES * (filled + MOST_IDLE_PAGES):
-            raise PagingError(f"the feed did not end within {self._pages} pages")
-
     def _learn_offset(self, end: Instant) -> None:
         self._offset = offset_of(end.text)
         self._offset_known = True
-
-    def _watch_for_repeats(self, page: Page) -> None:
-        if self._number > 0 and page.entries and list(page.digests) == list(self._page_before):
-            self._repeats += 1
-        else:
-            self._repeats = 1
-        if self._repeats >= (MOST_REPEATS if len(page.entries) >= SMALL else MOST_REPEATS_SMALL):
-            raise PagingError(f"the feed repeats one page: page {self._number} is the same as the {self._repeats - 1} before it")
-
-
-def _dated(page: Page) -> list[tuple[int, int | None]]:
-    return [
-        (digest, entry.changed.ticks if entry.changed else None) for digest, entry in zip(page.digests, page.entries, strict=True)
-    ]
-
-
-def _dates(page: Page) -> list[int]:
-    return [entry.changed.ticks for entry in page.entries if entry.changed]
-
-
-def _ascend(dates: Sequence[int]) -> bool:
-    return all(left <= right for left, right in pairwise(dates))
 
 
 def _any_between(dates: Sequence[int], after: int, upto: int) -> bool:

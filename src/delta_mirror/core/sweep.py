@@ -11,7 +11,12 @@ Invariants:
   where none of the earlier ones is missing now.
 - A shuffled list (no order among equals, asked with offset and fetch) shows some entries twice and some not at all in one pass:
   the passes add up for as long as the list stays equally long.
+- Shuffled and moving at once, a list can stay equally long while one entry comes and another goes: a shuffled list is complete
+  only after some more passes that bring nothing new.
 - Where that never comes to pass, passes that bring nothing new end the sweep; more of them where the list is shuffled.
+- A service that counts its pages from 1 sends its first page twice, shuffled perhaps so that nobody can tell. Then as many
+  different entries show as a pass lists without its first page. Were they not all, a whole page would be missing, and hidden by
+  chance in each quiet pass: the more it holds, the fewer of those are needed.
 - Only entries dated up to `cutoff` count, and those dated in the future, which are there to stay. What changes while the list
   is read belongs to the next drain: a list would never come to rest if it had to hold still to its very end.
 """
@@ -20,7 +25,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 QUIET_PASSES = 3  # that bring nothing new, where the list comes in the same order each time
-QUIET_PASSES_SHUFFLED = 8  # the same where the order differs: in one pass, chance hides up to one entry in three
+QUIET_PASSES_SHUFFLED = 12  # the same where the order differs: in one pass, chance hides up to one entry in three
+CONFIRMING_PASSES = 2  # that bring nothing new, before a shuffled list is complete
 
 
 class Sweep:
@@ -45,6 +51,8 @@ class Sweep:
         self._pass: list[int] = []
         self._pass_before: list[int] | None = None
         self._steady: set[int] | None = None  # shown by the passes during which nothing left the list
+        self._first_page: int | None = None  # entries on the first page of the present pass
+        self._is_shuffled = False
         self._quiet = 0
         self._new = 0
 
@@ -60,6 +68,8 @@ class Sweep:
                 self._seen.add(digest)
                 self._new += 1
                 self.listed += ticks is None or ticks > self._listed_from
+        if self._first_page is None:
+            self._first_page = len(self._pass)
 
     @property
     def has_listed_as_before(self) -> bool:
@@ -74,13 +84,22 @@ class Sweep:
         else:
             self._steady = None
         self._quiet = 0 if self._new else self._quiet + 1
-        shows_all = self._steady is not None and len(self._steady) >= len(this) and (not self._new or self._steady >= self._seen)
+        self._is_shuffled = self._is_shuffled or (before is not None and not _same_order(this, before))
+        shows_all = self._shows_all(len(this))
         self.passes += 1
-        self._pass_before, self._pass, self._new = this, [], 0
-        if shows_all:
-            return True
-        same_order = before is not None and _same_order(this, before)
-        return self._quiet >= (QUIET_PASSES if same_order else QUIET_PASSES_SHUFFLED)
+        self._pass_before, self._pass, self._first_page, self._new = this, [], None, 0
+        return shows_all or self._quiet >= (QUIET_PASSES_SHUFFLED if self._is_shuffled else QUIET_PASSES)
+
+    def _shows_all(self, listed: int) -> bool:
+        """Return whether the passes during which nothing left the list have shown all that it has."""
+        if self._steady is None or (self._new and not self._steady >= self._seen):
+            return False
+        if not self._is_shuffled:
+            return len(self._steady) >= listed
+        first_page = self._first_page or 0
+        if len(self._steady) == listed - first_page:
+            return self._quiet * first_page >= QUIET_PASSES_SHUFFLED
+        return len(self._steady) >= listed and self._quiet >= CONFIRMING_PASSES
 
     def begin_pass(self) -> None:
         """Start over at the first page."""

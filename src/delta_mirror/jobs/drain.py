@@ -6,7 +6,8 @@ Invariants:
 - While a page is applied the next one is fetched. The place that is kept is the one behind the page applied, never further.
 - Watermark and `caught_up_at` move when the drain is complete, and never back.
 - Whatever goes wrong with a stream stays with it: it is written to its row in `_streams` and told in the report.
-- A drain that was broken off goes on from its last committed page; then the feed is read once more from there to now.
+- A drain that was broken off goes on from its last committed page; then the feed is read once more from there to now. So it is
+  where its pages do not hold still, once: what the process that died has read counts as well.
 - Reading from a time of the operator's choice (`--since`) moves the watermark only where it leaves nothing out.
 """
 
@@ -17,7 +18,8 @@ from functools import partial
 from typing import Protocol, cast
 
 from delta_mirror.core.model import Entry, Page, PageRequest, Stream
-from delta_mirror.core.paging import NO_HABITS, Debt, Habits, Place, Walk
+from delta_mirror.core.paging import Walk
+from delta_mirror.core.place import NO_HABITS, Debt, Habits, Place
 from delta_mirror.core.plan import Counts, Drained, Plan, decide
 from delta_mirror.core.values import DAY, SECOND, read_ticks, write_ticks
 from delta_mirror.core.window import Window, open_window
@@ -98,15 +100,18 @@ class Drain:
         self._late_before, self._superseded_before = known.late, known.superseded
         try:
             self._service.greet(self._stream)
-            was_broken_off = self._drain_once(known)
+            was_broken_off = self._drain_once(known, may_begin_anew=True)
             if was_broken_off:
                 self._drain_once(self._mirror.read_stream(self._stream))
         except UnfinishedError as error:
             self._fail(error)
         return self.report
 
-    def _drain_once(self, known: StreamState) -> bool:
-        """Read to the end of the feed; return whether this went on from an earlier drain's place."""
+    def _drain_once(self, known: StreamState, *, may_begin_anew: bool = False) -> bool:
+        """Read to the end of the feed; return whether this went on from an earlier drain's place.
+
+        Where it did, and the pages of the two together would not hold still, that place is given up: they may hold still now.
+        """
         window = self._open_window(known)
         walk, resumes = self._begin(known, window)
         drained = Drained()
@@ -118,6 +123,8 @@ class Drain:
                 with self._mirror.transaction() as tx:
                     self._apply(tx, page, drained, window)
                     self._keep_place(tx, None if trouble else walk.place())
+                if trouble and resumes and may_begin_anew:
+                    return True
                 if trouble:
                     raise trouble
                 if walk.entries_return_from is not None:

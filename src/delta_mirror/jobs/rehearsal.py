@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from delta_mirror.core.model import Page, Stream
-from delta_mirror.core.paging import Place, Walk
+from delta_mirror.core.paging import Walk
+from delta_mirror.core.place import Place
 from delta_mirror.core.plan import Drained, Effect, Held, decide
 from delta_mirror.core.window import Window
 from delta_mirror.errors import UnfinishedError

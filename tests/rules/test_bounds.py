@@ -1,0 +1,66 @@
+"""That a drain ends, whatever the service answers."""
+
+import pytest
+
+from delta_mirror.core.bounds import MOST_IDLE_PAGES, MOST_PAGES, MOST_PASSES, MOST_REPEATS, MOST_REPEATS_SMALL, SMALL, Bounds
+from delta_mirror.errors import PagingError
+
+
+@pytest.mark.parametrize(("entries", "times"), [(SMALL, MOST_REPEATS), (SMALL - 1, MOST_REPEATS_SMALL)])
+def test_page_that_comes_too_often_is_an_error(entries: int, times: int) -> None:
+    bounds = Bounds()
+    page = list(range(entries))
+    for number in range(times - 1):
+        bounds.compare(number, page, page)
+    with pytest.raises(PagingError, match="repeats one page"):
+        bounds.compare(times - 1, page, page)
+
+
+def test_empty_page_and_another_page_are_no_repeats() -> None:
+    bounds = Bounds()
+    for number in range(1, 10):
+        bounds.compare(number, [], [])
+        bounds.compare(number, [number], [number - 1])
+    assert bounds.repeats == 1
+
+
+def test_pages_that_bring_nothing_of_this_drain_come_to_an_end() -> None:
+    bounds = Bounds()
+    for _ in range(MOST_PASSES * MOST_IDLE_PAGES):
+        bounds.take(20, 0)
+    with pytest.raises(PagingError, match="did not end"):
+        bounds.take(20, 0)
+
+
+def test_pages_of_a_drain_that_died_count() -> None:
+    with pytest.raises(PagingError, match="did not end"):
+        Bounds(MOST_PAGES).take(20, 20)
+
+
+def test_twenty_passes_over_the_list_are_enough() -> None:
+    bounds = Bounds()
+    for number in range(1, MOST_PASSES):
+        bounds.take(20, 20)
+        bounds.end_pass(1, number)
+    with pytest.raises(PagingError, match="hold still"):
+        bounds.end_pass(1, MOST_PASSES)
+
+
+def test_calls_made_otherwise_leave_fewer_passes() -> None:
+    bounds = Bounds(pages=MOST_PASSES * 3 - 6)
+    for _ in range(3):
+        bounds.take(20, 20)
+    bounds.end_pass(3, 1)
+    for _ in range(3):
+        bounds.take(20, 20)
+    with pytest.raises(PagingError, match="hold still"):
+        bounds.end_pass(3, 2)
+
+
+def test_ties_have_no_more_calls_than_twenty_passes_over_what_is_known() -> None:
+    bounds = Bounds(pages=20 * 4 - 2)
+    bounds.take(10, 10)
+    bounds.end_pass_of_ties(1, passes=2, met=20)
+    with pytest.raises(PagingError, match="hold still"):
+        bounds.end_pass_of_ties(2, passes=2, met=20)
+    bounds.end_pass_of_ties(2, passes=2, met=30)

@@ -1,0 +1,166 @@
+"""What the end of a list tells of the rest of it, and how many pages that takes."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from delta_mirror.core.counting import MOST_VIEWED, SKEW, Count, Tally, Verdict
+from delta_mirror.core.model import Instant, Page, Record
+
+START = 100  # ticks; the list's StartDate
+CUTOFF = 1_000_000
+SIZE = 10
+
+
+class Listed:
+    """A list as the service has it and as the mirror knows it, both as change dates, read in pages of SIZE."""
+
+    def __init__(
+        self,
+        dates: Sequence[int],
+        known: Sequence[int] | None = None,
+        *,
+        from_one: bool = False,
+        cut: dict[int, int] | None = None,
+    ) -> None:
+        self.dates = dates
+        self.known = dates if known is None else known
+        self.from_one = from_one
+        self.cut = cut or {}
+        self.asked: list[int] = []
+
+    def count_known(self, after: int, upto: int) -> int:
+        return sum(after < when <= upto for when in self.known)
+
+    def count(self, *, from_one: bool | None = False, is_sure: bool = True, has_ranks: bool = True) -> Count:
+        return Count(
+            start=START,
+            expected=len(self.known),
+            size=SIZE,
+            cutoff=CUTOFF,
+            count_known=self.count_known,
+            has_ranks=has_ranks,
+            from_one=from_one,
+            is_sure=is_sure,
+        )
+
+    def page(self, number: int) -> Page:
+        index = max(0, number - self.from_one)
+        first = sum(self.cut.get(each, SIZE) for each in range(index))
+        shown = range(len(self.dates))[first : first + self.cut.get(index, SIZE)]
+        entries = [Record(str(at), Instant(self.dates[at], "then"), None, False, {}, {}) for at in shown]
+        return Page(entries=entries, digests=list(shown), last_change=None, clock=CUTOFF)
+
+    def judge(self, count: Count | None = None) -> Verdict:
+        """Count to the end; `asked` has the page numbers."""
+        count = count or self.count()
+        while True:
+            self.asked.append(count.number)
+            verdict = count.take(self.page(count.number))
+            if verdict != "open":
+                return verdict
+
+
+def dates(count: int) -> list[int]:
+    return list(range(1_000, 1_000 + 10 * count, 10))
+
+
+@pytest.mark.parametrize(
+    ("entries", "asked"),
+    [(0, [0]), (1, [0, 1]), (9, [0, 1]), (10, [0, 1]), (11, [0, 1]), (12, [1, 2]), (20, [1, 2]), (21, [1, 2])],
+)
+def test_end_of_a_list_as_it_is_known_takes_two_pages(entries: int, asked: list[int]) -> None:
+    listed = Listed(dates(entries))
+    assert listed.judge() == "complete"
+    assert listed.asked == asked
+
+
+@pytest.mark.parametrize("entries", range(1, 32))
+def test_entry_that_the_mirror_lacks_makes_the_list_longer_wherever_it_stands(entries: int) -> None:
+    for missing in range(entries):
+        all_dates = dates(entries)
+        assert Listed(all_dates, all_dates[:missing] + all_dates[missing + 1 :]).judge() == "longer"
+
+
+def test_change_that_is_not_visible_yet_accuses_nobody() -> None:
+    for hidden in range(25):
+        all_dates = dates(25)
+        assert Listed(all_dates[:hidden] + all_dates[hidden + 1 :], all_dates).judge() == "complete"
+
+
+@pytest.mark.parametrize("hidden", [0, 1, 2, 15])
+def test_entry_out_of_order_at_the_end_shows_although_as_many_are_hidden(hidden: int) -> None:
+    all_dates = dates(43)
+    seen = [*all_dates[3 + hidden : -1], all_dates[2], all_dates[-1]]
+    assert Listed(seen, all_dates[:2] + all_dates[3:]).judge() == "longer"
+
+
+def test_entry_that_is_held_in_an_older_version_is_out_of_place() -> None:
+    known = dates(34)
+    # The second has changed at 1215, and stands at the end: the list is as long as expected.
+    seen = [known[0], *known[2:-1], 1215, known[-1]]
+    assert Listed(seen, known).judge() == "longer"
+
+
+@pytest.mark.parametrize("cut", [{0: 8}, {1: 8}, {2: 8}, {2: 5}, {3: 2}, {0: 9, 1: 9}])
+def test_pages_that_are_not_even_hide_nothing(cut: dict[int, int]) -> None:
+    for entries in range(28, 40):
+        known = dates(entries)
+        assert Listed([*known[:-1], known[2] + 1, known[-1]], known, cut=cut).judge() == "longer"
+
+
+def test_view_reaches_back_to_what_is_older_than_the_last_of_equal_dates() -> None:
+    tied = [*dates(20), *[5_000] * 25]
+    listed = Listed(tied)
+    assert listed.judge() == "complete"
+    assert listed.asked == [4, 5, 3, 2, 1]
+
+
+def test_view_reaches_back_to_what_is_older_than_the_drain() -> None:
+    listed = Listed(dates(30) + [CUTOFF + 1 + each for each in range(25)], dates(30))
+    assert listed.judge() == "complete"
+    assert listed.asked[:2] == [2, 3]
+    assert listed.asked[-1] == 6
+    listed = Listed([*dates(28), CUTOFF + 1, CUTOFF + 2, CUTOFF + 3], dates(35))  # some have left the end of the list
+    assert listed.judge() == "complete"
+    assert listed.asked == [3, 4, 2]
+
+
+def test_what_is_dated_in_the_future_is_no_news() -> None:
+    ahead = CUTOFF + SKEW + 1
+    assert Listed([*dates(15), ahead]).judge() == "complete"
+    assert Listed([*dates(15), ahead], dates(15)).judge() == "longer"
+
+
+def test_list_of_older_versions_is_judged_by_its_length_alone() -> None:
+    known = [1_000, *[2_000] * 22]
+    listed = Listed(dates(23), known)
+    assert listed.judge(listed.count(has_ranks=True)) == "longer"
+    assert listed.judge(listed.count(has_ranks=False)) == "complete"
+
+
+@pytest.mark.parametrize("entries", [3, 10, 11, 25, 30, 31])
+@pytest.mark.parametrize("from_one", [True, False])
+def test_number_of_the_first_page_is_found_where_habit_is_wrong(from_one: bool, entries: int) -> None:
+    for habit in (True, False, None):
+        listed = Listed(dates(entries), from_one=from_one)
+        count = listed.count(from_one=habit, is_sure=False)
+        assert listed.judge(count) == "complete"
+        assert not count.is_sure or count.from_one is from_one
+        longer = Listed(dates(entries + 1), dates(entries), from_one=from_one)
+        assert longer.judge(longer.count(from_one=habit, is_sure=False)) == "longer"
+
+
+def test_list_that_does_not_end_is_viewed_no_further_than_some_pages() -> None:
+    listed = Listed(dates(30) + [CUTOFF + 1 + each for each in range(10 * SIZE * MOST_VIEWED)], dates(30))
+    assert listed.judge() == "complete"
+    assert len(listed.asked) == MOST_VIEWED
+
+
+def test_tally_counts_each_entry_once_up_to_the_cutoff() -> None:
+    tally = Tally(100)
+    tally.take([(1, 110), (2, 120), (3, 120)], upto=120, cutoff=130)
+    tally.take([(3, 120), (4, 120), (5, 125), (6, 140), (7, None)], upto=140, cutoff=130)
+    assert (tally.met, tally.upto) == (5, 140)
+    tally.add(2, 130)
+    assert (tally.met, tally.upto) == (7, 140)
