@@ -36,7 +36,7 @@ KEY_ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 
 # Columns by which a child points to a row above it, beside tenant, location and the root's key.
-_KEYS_BELOW: Mapping[str, tuple[str, ...]] = {"Sale": ("SaleDate", "Sale_Seq"), "Appointment": ("AppointService_LId",)}
+KEYS_BELOW: Mapping[str, tuple[str, ...]] = {"Sale": ("SaleDate", "Sale_Seq"), "Appointment": ("AppointService_LId",)}
 
 # Children that are known to come in the feed. Any other table is known to come only once a delta has brought it.
 FEED_CHILDREN: Mapping[str, frozenset[str]] = {
@@ -58,7 +58,7 @@ _SPELLINGS = {
     name.lower(): name
     for name in (
         *(KEY, CHANGED, VERSION, "TenantId", "LocationId", _STATE, _LINE_STATE),
-        *(name for names in (*KEY_ALIASES.values(), *_KEYS_BELOW.values()) for name in names),
+        *(name for names in (*KEY_ALIASES.values(), *KEYS_BELOW.values()) for name in names),
     )
 }
 _TABLE_SPELLINGS = {name.lower(): name for names in FEED_CHILDREN.values() for name in names}
@@ -123,7 +123,7 @@ def keys_of_root(stream: Stream, root: Row) -> Keys:
     ]
     for alias in KEY_ALIASES[stream.entity]:
         keys.append((alias, key))
-    for name in _KEYS_BELOW.get(stream.entity, ()):
+    for name in KEYS_BELOW.get(stream.entity, ()):
         if name in root:
             keys.append((name, (root[name],)))
     return keys
@@ -131,7 +131,7 @@ def keys_of_root(stream: Stream, root: Row) -> Keys:
 
 def keys_of_child(entity: str, above: Keys, row: Row) -> Keys:
     """Return what the children of the child *row* repeat: what it could have repeated itself, and its own key."""
-    own = [(name, (row[name],)) for name in _KEYS_BELOW.get(entity, ()) if name in row]
+    own = [(name, (row[name],)) for name in KEYS_BELOW.get(entity, ()) if name in row]
     return [*above, *own] if own else above
 
 
