@@ -18,7 +18,7 @@ Source: docs/service.md, "Starter Export". What becomes of a field is told in `d
 import re
 from codecs import BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import NamedTuple, NoReturn
 
 from delta_mirror.core.model import Value
@@ -82,15 +82,20 @@ def read_table(
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield *chunks* in pieces of about one block, whatever they are cut into."""
-    held = bytearray()
+    """Yield *chunks* in pieces of one block, whatever they are cut into."""
+    held: list[bytes] = []
+    size = 0
     for chunk in chunks:
-        held += chunk
-        while len(held) >= _BLOCK:
-            yield bytes(held[:_BLOCK])
-            del held[:_BLOCK]
-    if held:
-        yield bytes(held)
+        held.append(chunk)
+        size += len(chunk)
+        if size >= _BLOCK:
+            octets = b"".join(held)
+            rest = size % _BLOCK
+            for begin in range(0, size - rest, _BLOCK):
+                yield octets[begin : begin + _BLOCK]
+            held, size = [octets[size - rest :]], rest
+    if size:
+        yield b"".join(held)
 
 
 class _Decoder:
@@ -191,39 +196,25 @@ class _TableReader:
             self._columns.append(Column(kinds.get(name) or kind_of(self._facts, name), quoted=quoted))
 
     def _batches(self, text: str) -> Iterator[Batch]:
-        """Yield the rows of *text*, which ends with one.
-
-        All fields are split off at once, the end of a row being a field of its own: that the ends stand where they belong, and
-        nowhere else, is what shows that no row has more or fewer columns.
-        """
-        width = len(self._names)
-        step = width + 1
-        fields = text.replace(_ROW_END, _COLUMN_END + _ROW_END + _COLUMN_END).split(_COLUMN_END)
-        count = text.count(_ROW_END)
-        if len(fields) != count * step + 1 or fields[width::step].count(_ROW_END) != count:
-            fields = self._row_by_row(text)
+        """Yield the rows of *text*, which ends with one."""
+        columns = _split(text, len(self._names)) or self._split_row_by_row(text)
+        count = len(columns[0])
         for begin in range(0, count, BATCH):
-            end = min(begin + BATCH, count)
-            values = [
-                column.stored(fields[begin * step + place : end * step : step]) for place, column in enumerate(self._columns)
-            ]
-            rows = list(zip(*values, strict=True))
+            parts = [fields[begin : begin + BATCH] for fields in columns] if count > BATCH else columns
+            rows = list(zip(*(column.stored(part) for column, part in zip(self._columns, parts, strict=True)), strict=True))
             yield Batch(self._names, rows, self._rows + 1)
             self._rows += len(rows)
 
-    def _row_by_row(self, text: str) -> list[str]:
-        """Return the fields of *text* as `_batches` has them, found one row after the other; refuse the row that does not fit."""
-        fields: list[str] = []
-        rows = text.split(_ROW_END)
-        for row in rows[:-1]:
-            own = row.split(_COLUMN_END)
-            if len(own) != len(self._names):
-                self._rows += len(fields) // (len(self._names) + 1)
+    def _split_row_by_row(self, text: str) -> list[list[str]]:
+        """Return the columns of *text*, found one row after the other; refuse the row that does not fit."""
+        width = len(self._names)
+        rows = [row.split(_COLUMN_END) for row in text.split(_ROW_END)[:-1]]
+        for place, row in enumerate(rows):
+            if len(row) != width:
+                self._rows += place
                 advice = _FETCH_AGAIN if self._header is not None or self._rows else self._naming_advice()
-                self.refuse(f"has {len(own)} columns instead of {len(self._names)}", in_row=True, advice=advice)
-            fields += own
-            fields.append(_ROW_END)
-        return [*fields, ""]
+                self.refuse(f"has {len(row)} columns instead of {width}", in_row=True, advice=advice)
+        return [list(column) for column in zip(*rows, strict=True)]
 
     def _naming_advice(self) -> str:
         return f"Name all of them in file order in the configuration, under [starter.columns] as {self._facts.table} = [...]."
@@ -237,6 +228,26 @@ def _last_row_end(text: str) -> int:
     if text[:found].endswith(_ROW_END[:-1]):  # "|$|$|": from left to right the first is the end, wherever the text was cut
         return len(text) - len(text.split(_ROW_END)[-1])
     return found + len(_ROW_END)
+
+
+def _split(text: str, width: int) -> list[list[str]] | None:
+    """Return the columns of *text*, whole rows of so many columns; None where that is not certain at a glance.
+
+    Split by the ends of columns alone, the last field of each row is in one piece with the first of the next. When each of these
+    pieces has the end of a row in it, and no other piece has, then no row has more or fewer columns.
+    """
+    if width == 1:
+        return None
+    pieces = text.split(_COLUMN_END)
+    step = width - 1
+    joints = pieces[step::step]
+    if len(pieces) != len(joints) * step + 1 or list(map(str.count, joints, repeat(_ROW_END))).count(1) != len(joints):
+        return None
+    # A dollar sign is hardly ever found in text, and a single character is counted many times faster than three.
+    if text.count(_ROW_END[1]) != len(joints) and text.count(_ROW_END) != len(joints):
+        return None
+    ends = _ROW_END.join(joints).split(_ROW_END)
+    return [[pieces[0], *ends[1:-1:2]], *(pieces[place::step] for place in range(1, step)), ends[::2]]
 
 
 _NAME = re.compile(r"\w[\w ]*")

@@ -73,23 +73,26 @@ class Column:
     def __init__(self, kind: Kind, *, quoted: bool) -> None:
         self._kind = kind
         self._quoted = quoted
-        self._known = _Known(kind, quoted=quoted)
         self._numbers = kind == "number" or (quoted and kind not in ("text", "version"))
-        self._varies = False
+        self._known = _Known(kind, quoted=quoted)
+        self._recurs: bool | None = None  # not known before the first batch
 
     def stored(self, fields: list[str]) -> list[Value | None]:
         """Return what is stored of *fields*."""
-        if not self._varies:
-            self._varies = len(set(fields)) * _RECURRENCES > len(fields)
-        if not self._varies:
-            return list(map(self._known.__getitem__, fields))
+        if self._recurs is None:
+            self._recurs = len(set(fields)) * _RECURRENCES <= len(fields)
+        if self._recurs:
+            known = self._known.met
+            values = list(map(self._known.__getitem__, fields))
+            self._recurs = (self._known.met - known) * _RECURRENCES <= len(fields)
+            return values
         if "" not in fields:
             return list(self._all_present(fields))
         present = list(filter(None, fields))
         if not present:
             return [None] * len(fields)
-        values = iter(self._all_present(present))
-        return [next(values) if field else None for field in fields]
+        stored = iter(self._all_present(present))
+        return [next(stored) if field else None for field in fields]
 
     def _all_present(self, fields: list[str]) -> Iterable[Value | None]:
         fast = self._fast(fields)
@@ -114,14 +117,16 @@ class Column:
 
 
 class _Known(dict[str, Value | None]):
-    """What is stored of the fields that were met before; forgets them when they become many."""
+    """What is stored of the fields that have been met; forgets them when they become many."""
 
     def __init__(self, kind: Kind, *, quoted: bool) -> None:
         super().__init__()
-        self._kind: Kind = kind
+        self._kind = kind
         self._quoted = quoted
+        self.met = 0  # fields for the first time, or anew
 
     def __missing__(self, field: str) -> Value | None:
+        self.met += 1
         if len(self) >= _REMEMBERED:
             self.clear()
         self[field] = value = stored_form(field, self._kind, quoted=self._quoted)
