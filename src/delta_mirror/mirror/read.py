@@ -51,6 +51,7 @@ class StreamState:
     refused_since: str | None = None
     debt: dict[str, Json] | None = None
     records: int = 0
+    starter_tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +330,8 @@ def read_streams(connection: sqlite3.Connection, only: Stream | None = None) -> 
     """Return the rows of `_streams`, of all streams or of *only* one."""
     which, values = ("", ()) if only is None else (" where tenant_id = ? and location_id = ? and entity = ?", only)
     found = connection.execute(
-        f"select tenant_id, location_id, entity, place, habits, debt, {', '.join(_STATE)} from _streams{which} "
+        "select tenant_id, location_id, entity, place, habits, debt, starter_tables, "
+        f"{', '.join(_STATE)} from _streams{which} "
         "order by tenant_id, location_id, entity",
         values,
     )
@@ -339,7 +341,8 @@ def read_streams(connection: sqlite3.Connection, only: Stream | None = None) -> 
             place=None if place is None else orjson.loads(place),
             habits=None if habits is None else orjson.loads(habits),
             debt=None if debt is None else orjson.loads(debt),
+            starter_tables=() if tables is None else tuple(orjson.loads(tables)),
             **dict(zip(_STATE, state, strict=True)),
         )
-        for tenant_id, location_id, entity, place, habits, debt, *state in found
+        for tenant_id, location_id, entity, place, habits, debt, tables, *state in found
     ]
