@@ -11,12 +11,12 @@ Invariants:
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
@@ -117,28 +117,43 @@ def file_name(table: str, day: str, quirks: Quirks = STANDARD) -> str:
 
 def write_table(path: Path, columns: Columns, rows: Iterable[Body], quirks: Quirks = STANDARD) -> None:
     """Write one file; a value that is not in its row is NULL."""
-    quoted = quirks.kind == 2025
-    with path.open("wb") as file:
-        file.write(BOM)
+    with TableFile(path, columns, quirks) as file:
+        for row in rows:
+            file.add(row)
+
+
+class TableFile:
+    """One file that is being written, row by row: `with TableFile(path, columns) as file: file.add(row)`."""
+
+    def __init__(self, path: Path, columns: Columns, quirks: Quirks = STANDARD) -> None:
+        quoted = quirks.kind == 2025
+        self._file = path.open("wb")
+        self._file.write(BOM)
         if quoted:
             names = (f'"{name}{" " if name in quirks.trailing_blanks else ""}"' for name in columns)
-            file.write(("|@|".join(names) + "|$|").encode("utf-16-le"))
-        for batch in _batches(rows):
-            lines = (
-                "|@|".join([_field(row.get(name), kind, quoted, quirks.written_offset) for name, kind in columns.items()])
-                for row in batch
-            )
-            file.write("".join(f"{line}|$|" for line in lines).encode("utf-16-le"))
+            self._file.write(("|@|".join(names) + "|$|").encode("utf-16-le"))
+        self._columns = [(name, _writers(kind, quoted, quirks.written_offset)) for name, kind in columns.items()]
+        self._lines: list[str] = []
 
+    def add(self, row: Body) -> None:
+        """Write *row*; a value that is not in it is NULL."""
+        self._lines.append(
+            "|@|".join([write[type(row[name])](row[name]) if name in row else "" for name, write in self._columns])
+        )
+        if len(self._lines) == _BATCH:
+            self._flush()
 
-def _batches(rows: Iterable[Body]) -> Iterator[list[Body]]:
-    batch: list[Body] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    yield batch
+    def _flush(self) -> None:
+        if self._lines:
+            self._file.write(("|$|".join(self._lines) + "|$|").encode("utf-16-le"))
+            self._lines.clear()
+
+    def __enter__(self) -> "TableFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._file.close()
 
 
 # --- values --------------------------------------------------------------------------------------------------------------------
@@ -147,40 +162,43 @@ _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.I
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d))?", re.ASCII)
 
 
-def _field(value: Json | None, kind: Kind, quoted: bool, offset: str) -> str:
-    """Return *value* as a field of a column of *kind*."""
-    match value:
-        case None:
-            return ""
-        case RowVersion():
-            return f"{int(value):016X}"
-        case Moment():
-            wall = written(value, offset)
-            return f"{wall[:10]} {wall[11:27]} {'+00:00' if offset == 'Z' else offset}"
-        case bool():
-            return str(int(value))
-        case int():
-            return str(value)
-        case float():
-            return _decimal(value)
-        case str():
-            if kind == "guid" and _GUID.fullmatch(value):
-                return value.upper()
-            if kind == "datetime" and _DATE.fullmatch(value):
-                return value.replace("T", " ")
-            return f'"{value}"' if quoted else value
-        case _:
-            text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-            return f'"{text}"' if quoted else text
+def _writers(kind: Kind, quoted: bool, offset: str) -> Mapping[type, Callable[[Any], str]]:
+    """Return what writes the values of a column of *kind*, by their type."""
+
+    def text(value: str) -> str:
+        if kind == "guid" and _GUID.fullmatch(value):
+            return value.upper()
+        if kind == "datetime" and _DATE.fullmatch(value):
+            return value.replace("T", " ")
+        return f'"{value}"' if quoted else value
+
+    def moment(value: Moment) -> str:
+        wall = written(value, offset)
+        return f"{wall[:10]} {wall[11:27]} {'+00:00' if offset == 'Z' else offset}"
+
+    def nested(value: Json) -> str:
+        return text(orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode())
+
+    return {
+        str: text,
+        int: str,
+        bool: lambda value: "1" if value else "0",
+        float: _decimal,
+        Moment: moment,
+        RowVersion: "{:016X}".format,
+        list: nested,
+        dict: nested,
+    }
 
 
 def _decimal(value: float) -> str:
     """Return *value* with six places, more where it has more, and no zero before the point."""
-    exact = Decimal(repr(value))
-    text = f"{exact:.6f}"
-    if Decimal(text) != exact:
-        text = f"{exact:f}"
-    return re.sub(r"^(-?)0\.", r"\1.", text)
+    text = f"{value:.6f}"
+    if float(text) != value:
+        text = f"{Decimal(repr(value)):f}"
+    if text.startswith("0."):
+        return text[1:]
+    return "-" + text[2:] if text.startswith("-0.") else text
 
 
 def _kind_of(name: str, value: Json) -> Kind:
