@@ -11,10 +11,11 @@ Invariants:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
-from delta_mirror.core.values import DAY, SECOND, write_ticks
+from delta_mirror.core.values import DAY, write_ticks
 from delta_mirror.mirror.comparison import NEW, SAME, Comparison
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import StreamState
@@ -23,7 +24,6 @@ from delta_mirror.mirror.staging import AS, Aside, StagedTable, Staging
 from delta_mirror.mirror.write import Transaction
 
 LACKING = 0.2  # of the living records; an export that lacks more of them is not believed without being told to
-"""The share of living records that an export may lack before it is taken for a broken one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Dates:
     watermark: int
 
     @classmethod
-    def of(cls, ordinal: int, text: str) -> "Dates":
-        """Return what files of the day *text*, which has this proleptic ordinal, set: midnight UTC of the day before."""
-        return cls(text, (ordinal - 1) * DAY - DAY)
+    def of(cls, day: date) -> "Dates":
+        """Return what files of *day* set: midnight UTC of the day before."""
+        return cls(day.isoformat(), (day.toordinal() - 2) * DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,18 @@ class Loaded:
     is_first: bool
     aside: Sequence[Aside]
     said: Sequence[str]
+
+
+def find_lack(comparison: Comparison, staging: Staging) -> str | None:
+    """Return what makes the export look broken beside what is held, None where nothing does.
+
+    What the export marks as deleted is in it, and so is not lacking; neither is what has changed since.
+    """
+    if comparison.living and not staging.records:
+        return f"it is empty, and the mirror holds {comparison.living:,} living records"
+    if comparison.absent > LACKING * comparison.living:
+        return f"it lacks {comparison.absent:,} of the {comparison.living:,} living records that the mirror holds"
+    return None
 
 
 def change_over(
@@ -81,7 +93,7 @@ def change_over(
         state="following",
         baseline=dates.baseline,
         watermark=write_ticks(dates.watermark),
-        caught_up_at=write_ticks(dates.watermark - dates.watermark % SECOND, "Z").replace(".0000000", ""),
+        caught_up_at=write_ticks(dates.watermark, "Z").replace(".0000000", ""),
         last_success_at=at,
         last_error=None,
         gap_from=None,

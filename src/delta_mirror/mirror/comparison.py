@@ -257,7 +257,8 @@ class Comparison:
         values = "".join(f", {column.value}" for column in table.columns)
         names = [column.name for column in table.columns]
         order = "" if table.shape.is_root else " order by i.id, p.rowid"
-        for id_, above, *row in self._tx.execute(f"select i.id, {parent}{values} from {wanted} {table.joined()}{order}", (keys,)):
+        found = self._tx.execute(f"select i.id, {parent}{values} from {wanted} {table.joined()}{order}", (keys,)).fetchall()
+        for id_, above, *row in found:
             yield id_, above, {name: value for name, value in zip(names, row, strict=True) if value is not None}
 
     # ---- for the change-over
