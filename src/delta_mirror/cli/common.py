@@ -89,13 +89,12 @@ class DayType(click.ParamType[date]):
         """Return the day that *value* names."""
         if isinstance(value, date):
             return value
-        text = str(value)
-        try:
-            if len(text) != len("YYYYMMDD") or not (text.isascii() and text.isdigit()):
-                raise ValueError(text)
-            return date(int(text[:4]), int(text[4:6]), int(text[6:]))
-        except ValueError:
-            self.fail(f"{text!r} is no day; write it as in the names of the files, like 20260501", param, ctx)
+        from delta_mirror.dds.export_runs import read_date
+
+        day = read_date(str(value))
+        if day is None:
+            self.fail(f"{str(value)!r} is no day; write it as in the names of the files, like 20260501", param, ctx)
+        return day
 
 
 def examples(*lines: str) -> str:
