@@ -28,11 +28,11 @@ from delta_mirror.dds.tables import column_name
 from delta_mirror.errors import ExportError
 
 BATCH = 4096  # rows, at most
+BLOCK = 1 << 20  # bytes that are taken in hand at a time
 LONGEST_ROW = 1 << 23  # characters; what goes on for longer without an end of a row is no export
 
 _COLUMN_END = "|@|"
 _ROW_END = "|$|"
-_BLOCK = 1 << 20  # bytes that are taken in hand at a time
 _SAMPLE = 512  # rows by which the kind of a file is told
 
 _FETCH_AGAIN = "Fetch the file again; if it stays so, ask the vendor for a new export."
@@ -88,11 +88,11 @@ def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         held.append(chunk)
         size += len(chunk)
-        if size >= _BLOCK:
+        if size >= BLOCK:
             octets = b"".join(held)
-            rest = size % _BLOCK
-            for begin in range(0, size - rest, _BLOCK):
-                yield octets[begin : begin + _BLOCK]
+            rest = size % BLOCK
+            for begin in range(0, size - rest, BLOCK):
+                yield octets[begin : begin + BLOCK]
             held, size = [octets[size - rest :]], rest
     if size:
         yield b"".join(held)
@@ -183,9 +183,9 @@ class _TableReader:
                 self.refuse("has a column without a name that could be stored", advice=_RELOAD)
             if name.startswith("_"):
                 self.refuse(f"has the column {name!r}; names that begin with an underscore are the mirror's own", advice=_RELOAD)
-            twin = seen.setdefault(name.lower(), name)
-            if twin is not name:
-                self.refuse(f"has two columns that are one: {twin!r} and {name!r}", advice=_RELOAD)
+            if name.lower() in seen:
+                self.refuse(f"has two columns that are one: {seen[name.lower()]!r} and {name!r}", advice=_RELOAD)
+            seen[name.lower()] = name
 
     def _tell_kinds(self, text: str) -> None:
         """Find out from the header and the first rows whether text is written in quotes, and make ready to convert."""
@@ -213,7 +213,7 @@ class _TableReader:
             if len(row) != width:
                 self._rows += place
                 advice = _FETCH_AGAIN if self._header is not None or self._rows else self._naming_advice()
-                self.refuse(f"has {len(row)} columns instead of {width}", in_row=True, advice=advice)
+                self.refuse(f"its number of columns is {len(row)}, not {width}", in_row=True, advice=advice)
         return [list(column) for column in zip(*rows, strict=True)]
 
     def _naming_advice(self) -> str:

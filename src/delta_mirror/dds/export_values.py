@@ -206,9 +206,7 @@ def _date_times(fields: list[str]) -> list[str] | None:
         return None
     step = size + 1
     digits_in_range = (
-        b"+" not in octets[4::step]
-        and b"+" not in octets[7::step]
-        and max(octets[14::step]) <= ord("5")  # tens of minutes
+        max(octets[14::step]) <= ord("5")  # tens of minutes
         and max(octets[17::step]) <= ord("5")  # tens of seconds
         and max(set(zip(octets[11::step], octets[12::step], strict=True))) <= tuple(b"23")
     )

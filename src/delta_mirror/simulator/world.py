@@ -188,8 +188,8 @@ class World:
     ) -> str:
         """Return the id of a new record at *locations* (the tenant's first where none is named).
 
-        Without a *record_id* it gets a new one. *birth* makes the body instead of the salon's own way; *columns* are set on top of
-        it, None leaves one out.
+        Without a *record_id* it gets a new one. *birth* makes the body instead of the salon's own way; *columns* are set on top
+        of it, None leaves one out.
         """
         with self.lock:
             tenant = next(iter(self.tenants)) if tenant is None else tenant
