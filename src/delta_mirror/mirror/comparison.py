@@ -229,7 +229,7 @@ class Comparison:
     def _staged(self, ids: Sequence[str], held: dict[str, Held]) -> list[Record]:
         """Return the export's version of *ids*."""
         rules = self._staging.rules
-        wanted = f"json_each(?) k cross join {AS}.fates i on i.id = k.value"
+        wanted = f"json_each(?) k cross join {AS}.ids i on i.id = k.value"  # the fates have no index
         keys = orjson.dumps(list(ids)).decode()
         gone = dict(self._tx.execute(f"select i.id, i.gone from {wanted}", (keys,)).fetchall())
         roots: dict[str, Row] = {}
