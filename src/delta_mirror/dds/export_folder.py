@@ -84,12 +84,12 @@ class FolderSource:
                 seen.add((now.st_dev, now.st_ino))
                 with os.scandir(folder) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
-                for entry in entries:
-                    if entry.is_dir():
-                        (links if entry.is_symlink() else folders).append(entry.path)
             except OSError as error:
                 self.remarks.append(f"{folder} cannot be looked into ({error.strerror})")
                 continue
+            for entry in entries:
+                if _is_folder(entry):
+                    (links if entry.is_symlink() else folders).append(entry.path)
             yield folder, entries
 
 
@@ -104,6 +104,13 @@ def no_location(source: str, remarks: Sequence[str]) -> ExportError:
     """Return the error for a *source* in which there is no location."""
     because = f" ({'; '.join(remarks)})" if remarks else ""
     return ExportError(f"{source} holds no folder Tenant<id>/Location<id>{because}; {LAYOUT}")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _read(file: ExportFile, opened: RawIOBase) -> Iterator[bytes]:

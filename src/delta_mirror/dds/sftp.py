@@ -169,14 +169,16 @@ async def _download(line: Line, sftp: asyncssh.SFTPClient, file: ExportFile, sto
     """Bring the rest of *file* into *store*."""
     try:
         await _look_again(line, sftp, file)
-        async with await line.within(sftp.open(file.path, "rb", encoding=None)) as remote:
-            while (offset := store.tell()) < file.size:
-                wanted = min(WINDOW, file.size - offset)
-                piece: bytes = await line.within(remote.read(wanted, offset), PATIENCE)
-                if not piece:
-                    raise changed(file)
-                _keep(store, piece)
+        remote = await line.within(sftp.open(file.path, "rb", encoding=None))
+        while (offset := store.tell()) < file.size:
+            piece: bytes = await line.within(remote.read(min(WINDOW, file.size - offset), offset), PATIENCE)
+            if not piece:
+                break
+            _keep(store, piece)
+        await line.within(remote.close())  # no `async with`: over a line that is lost it would wait for an answer, too
         await _look_again(line, sftp, file)
+        if store.tell() != file.size:
+            raise changed(file)
     except _GONE as error:
         raise changed(file) from error
     except asyncssh.SFTPPermissionDenied as error:

@@ -43,6 +43,8 @@ class Line:
         self._check = check
         self._sleep = sleep
         self._runner = asyncio.Runner()
+        # Requests that were under way on a lost line fail one by one, and asyncio would tell of each.
+        self._runner.get_loop().set_exception_handler(lambda loop, context: None)
         self._connection: asyncssh.SSHClientConnection | None = None
         self._sftp: asyncssh.SFTPClient | None = None
 

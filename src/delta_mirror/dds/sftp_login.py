@@ -142,7 +142,7 @@ def read_key(path: Path, passphrase: str | None) -> asyncssh.SSHKey:
         raise ConfigError(f"[starter] key_file names {path}, which cannot be read ({error.strerror})") from error
     if body.startswith(_PUTTY):
         raise ConfigError(
-            f"{path} is a key of PuTTY; convert it once, with puttygen (package putty-tools): {conversion(path)} "
+            f"{path} is a key of PuTTY; convert it once, with PuTTY's own tool (package putty-tools): {conversion(path)} "
             "and name the new file in [starter] key_file. The passphrase stays the same"
         )
     if body.startswith(_PUBLIC):
