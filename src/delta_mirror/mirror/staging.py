@@ -389,7 +389,7 @@ class Staging:
                 pointer = table.places[table.shape.parent_key or ""]
                 chosen = f"l.id, l.n, {copied} from {table.raw} r cross join {parent.links} l on l.own = r.{pointer}"
             else:
-                key = f"r.{self._find_key(table)}"
+                key = self._find_key(table)
                 chosen = f"cast({key} as text), null, {copied} from {table.raw} r where {key} is not null and {key} <> ''"
             sql(f"insert into {table.sorted} select {chosen} order by 1, r.rowid")
         sql(f"drop table {table.raw}")
@@ -407,42 +407,35 @@ class Staging:
             )
 
     def _find_key(self, table: StagedTable) -> str:
-        """Return the place of the column that holds the key of the record.
+        """Return the column that holds the key of the record.
 
-        The service's documents do not name it for every table: then it is the one column of texts all of which are keys of roots.
+        The service's documents do not name it for every table. Then it is the one column that no row lacks and whose values are
+        keys of roots; not of all rows, for some may have lost their root.
         """
         candidates = [name for name in table.shape.key if name in table.places]
-        if self.root is None:
-            if not candidates:
-                raise ExportError(
-                    f"{table.file}: no column holds the key of its records ({' or '.join(table.shape.key)}); "
-                    f"{self._left_as_it_was()}"
-                )
-            return table.places[candidates[0]]
-        for name in candidates:
-            if self._meets_roots(table, name):
-                return table.places[name]
-        others = [
-            name for name in table.places if name not in candidates and self._meets_roots(table, name, wholly=True)
-        ]  # fmt: skip
-        if len(others) == 1:
-            return table.places[others[0]]
+        if self.root is None and not candidates:
+            raise ExportError(
+                f"{table.file}: no column holds the key of its records ({' or '.join(table.shape.key)}); {self._left_as_it_was()}"
+            )
+        named = [name for name in candidates if self.root is None or any(self._meets_roots(table, name))]
+        others = [] if named else [name for name in table.places if self._is_filled_with_keys(table, name)]
         if len(others) > 1:
             raise ExportError(
                 f"{table.file}: it cannot be told which column holds the key of its records, {' or '.join(map(repr, others))}; "
                 f"{self._left_as_it_was()}"
             )
-        return table.places[candidates[0]] if candidates else "null"
+        chosen = [*named, *others, *candidates]
+        return f"r.{table.places[chosen[0]]}" if chosen else "null"
 
-    def _meets_roots(self, table: StagedTable, name: str, *, wholly: bool = False) -> bool:
-        """Return whether *name* holds keys of roots; *wholly*: it holds nothing else, as far as a sample shows."""
-        place = table.places[name]
-        sample = f"select {place} v from {table.raw} where {place} is not null and {place} <> '' limit {_SAMPLE}"
-        met, others = self._sql(
-            f"select coalesce(sum(v in (select id from {AS}.ids)), 0), "
-            f"coalesce(sum(v not in (select id from {AS}.ids)), 0) from ({sample})"
-        ).fetchone()
-        return bool(met) and not (wholly and others)
+    def _is_filled_with_keys(self, table: StagedTable, name: str) -> bool:
+        met = self._meets_roots(table, name)
+        return None not in met and 2 * sum(map(bool, met)) > len(met)
+
+    def _meets_roots(self, table: StagedTable, name: str) -> list[int | None]:
+        """Return, of the first rows, whether the column *name* has the key of a root; None where it has nothing."""
+        is_key = f"nullif({table.places[name]}, '') in (select id from {AS}.ids)"
+        found = self._sql(f"select {is_key} from {table.raw} order by rowid limit {_SAMPLE}")
+        return [met for (met,) in found]
 
     def _drop_strays(self, table: StagedTable) -> None:
         """Take out the spans of records that are not there; their rows stay where nobody looks for them."""
