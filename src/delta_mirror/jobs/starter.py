@@ -8,6 +8,7 @@ Invariants:
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from delta_mirror.dds.export import Batch, GivenColumn, read_table
 from delta_mirror.dds.export_runs import ExportFile, ExportRun, choose_runs
 from delta_mirror.dds.export_source import Source, open_source
 from delta_mirror.dds.export_tables import TableFacts, facts_of
+from delta_mirror.dds.sftp_address import is_address
 from delta_mirror.dds.tables import CHANGED, DELETE_MARKS, KEY
 from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.selection import Selection
+from delta_mirror.jobs.session import LOOK_AROUND
 from delta_mirror.mirror.baseline import Dates
 from delta_mirror.mirror.staging import Check, Mark, Rules, Staging, work_folder
 
@@ -153,12 +156,14 @@ def open_starter(
     with open_source(
         source,
         key_file=starter.key_file,
-        key_passphrase=None if starter.key_passphrase is None else starter.key_passphrase.reveal(),
+        # Looked up for an address alone: whoever reads a folder need not have it.
+        key_passphrase=starter.key_passphrase.reveal() if starter.key_passphrase and is_address(source) else None,
         known_hosts=starter.known_hosts,
         work_folder=folder,
         timeout=config.http.timeout,
         attempts=config.http.attempts,
         check=check,
+        sleep=lambda seconds: _sleep(seconds, check),
     ) as opened:
         files = opened.list()
         there = {(file.tenant_id, file.location_id) for file in files}
@@ -185,6 +190,13 @@ def folder_for_work(config: Config, *, is_file: bool) -> Iterator[Path]:
             yield stack.enter_context(work_folder(config.mirror.path))
         else:
             yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="delta-mirror-")))
+
+
+def _sleep(seconds: float, check: Check) -> None:
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, LOOK_AROUND))
 
 
 def _entities(config: Config) -> Sequence[str]:

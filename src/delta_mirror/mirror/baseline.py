@@ -98,6 +98,10 @@ def change_over(
         last_error=None,
         gap_from=None,
         gap_to=None,
+        # What was found out about the rows before them says nothing of these.
+        verified_through=None,
+        verified_rows=None,
+        verified_differing=None,
         refused_since=None,
         debt=None,
         starter_tables=sorted(staging.tables),

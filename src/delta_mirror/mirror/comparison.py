@@ -13,9 +13,9 @@ Invariants:
 How drift is found, without any change:
 
     with mirror.attached(staging.path), mirror.transaction(keep=False) as tx:
-        comparison = Comparison(tx, staging, watermark)  # of `baseline.Dates`
+        comparison = Comparison(tx, staging, watermark, until=caught_up)  # of `baseline.Dates`, and of the stream
         for drift in comparison.drifts():
-            ...  # staging.rows is how many rows the export has, comparison.newer how many records were passed over
+            ...  # comparison.count_rows() is how many rows were compared, comparison.newer how many records were passed over
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,16 +40,21 @@ _AT_ONCE = 50  # columns in one comparison: SQLite limits how deep an expression
 class Comparison:
     """One stream of the mirror beside the export's version of it, within a transaction on a mirror that it is attached to.
 
-    *since* is the watermark that the export sets, in ticks. `new`, `same`, `open`, `newer` and `absent` say how many records
-    are in which case: only in the export; as they are held; to be judged one by one; left out; in the mirror alone.
+    *since* is the watermark that the export sets, in ticks. *until*, where it is given, is up to when the mirror is known to be
+    complete: what the export dates later is left out, as the deltas have yet to bring it. `new`, `same`, `open`, `newer` and
+    `absent` say how many records are in which case: only in the export; as they are held; to be judged one by one; left out; in
+    the mirror alone.
     """
 
-    def __init__(self, tx: Transaction, staging: Staging, since: int, check: Check = lambda: None) -> None:
+    def __init__(
+        self, tx: Transaction, staging: Staging, since: int, check: Check = lambda: None, *, until: int | None = None
+    ) -> None:
         self.stream = staging.stream
         self.new = self.same = self.open = self.newer = self.absent = self.living = 0
         self._tx = tx
         self._staging = staging
         self._since = since
+        self._until = until
         self._check = check
         self._names: dict[str, dict[str, str]] = {}  # per table, the mirror's spelling of the export's columns
         self._tables: dict[str, str] = {}  # the mirror's spelling of the export's child tables
@@ -119,7 +124,8 @@ class Comparison:
             for rival in self._tx.schema.rivals(self.stream.entity)
         )
         self._tx.execute(
-            f"insert into {AS}.fates select i.*, case when {ticks} >= :since or t.ticks >= :since then {NEWER} "
+            f"insert into {AS}.fates select i.*, case "
+            f"when {ticks} >= :since or t.ticks >= :since or i.changed >= :until then {NEWER} "
             f"when {0 if self.is_plain else 1} or i.gone or t.id is not null or {dead} is not null{rivals} then {OPEN} "
             f"when {held} is null then {NEW} else {SAME} end from {AS}.ids i {joins}",
             self._values(),
@@ -261,6 +267,17 @@ class Comparison:
         for id_, above, *row in found:
             yield id_, above, {name: value for name, value in zip(names, row, strict=True) if value is not None}
 
+    def count_rows(self) -> int:
+        """Return how many rows of the export belong to the records that are compared."""
+        if not self.newer:
+            return self._staging.rows
+        rows = self._staging.records - self.newer
+        for table in self._staging.children:
+            if table.places:
+                sums = f"select coalesce(sum(s.rows), 0) from {AS}.fates i cross join {table.spans} s on s.id = i.id"
+                rows += int(self._tx.execute(f"{sums} where i.fate <> {NEWER}").fetchone()[0])
+        return rows
+
     # ---- for the change-over
 
     def staged_columns(self, table: StagedTable) -> list[tuple[str, str]]:
@@ -275,8 +292,8 @@ class Comparison:
     def _of(self, alias: str) -> str:
         return f"{alias}._tenant_id = :tenant_id and {alias}._location_id = :location_id"
 
-    def _values(self) -> dict[str, str | int]:
-        return {**self.stream._asdict(), "since": self._since}
+    def _values(self) -> dict[str, str | int | None]:
+        return {**self.stream._asdict(), "since": self._since, "until": self._until}
 
     @contextmanager
     def watched(self) -> Iterator[None]:

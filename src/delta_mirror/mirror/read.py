@@ -40,6 +40,8 @@ class StreamState:
     watermark: str | None = None
     caught_up_at: str | None = None
     verified_through: str | None = None
+    verified_rows: int | None = None
+    verified_differing: int | None = None
     last_success_at: str | None = None
     last_error: str | None = None
     gap_from: str | None = None
@@ -315,6 +317,8 @@ _STATE = (
     "watermark",
     "caught_up_at",
     "verified_through",
+    "verified_rows",
+    "verified_differing",
     "last_success_at",
     "last_error",
     "gap_from",

@@ -60,6 +60,8 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
             "watermark": str,
             "caught_up_at": str,
             "verified_through": str,
+            "verified_rows": int,  # how many rows of the export were compared then
+            "verified_differing": int,  # how many records differed, less those that were repaired
             "last_success_at": str,
             "last_error": str,
             "gap_from": str,

@@ -55,6 +55,8 @@ class StreamColumns(TypedDict, total=False):
     watermark: str | None
     caught_up_at: str | None
     verified_through: str | None
+    verified_rows: int | None
+    verified_differing: int | None
     last_success_at: str | None
     last_error: str | None
     gap_from: str | None
