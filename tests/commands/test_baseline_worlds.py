@@ -91,7 +91,7 @@ def test_an_export_then_deltas_of_any_kind_end_as_the_service_is(
     with tempfile.TemporaryDirectory() as folder, Service(world, dials) as service:
         chain = Chain(Path(folder), service, deletes, quirks)
         for number, step in enumerate([*steps, "export", "change", "load"]):
-            chain.take(step, 100 * seed + number)  # type: ignore[arg-type]
+            chain.take(step, 100 * seed + number)
         for _ in range(2):
             world.settle(LAG)
             chain.shop.fill()
