@@ -2,7 +2,8 @@
 
 Invariants:
 
-- What comes back can be used as it stands: units are seconds, paths are absolute, URLs are safe, secrets have been fetched.
+- What comes back can be used as it stands: units are seconds, paths are absolute, URLs are safe, secrets have been fetched (a
+  secret that few commands need is fetched when it is asked for: the others must not fail for the want of it).
 - Anything unknown, of a wrong type or out of range is refused by name. Nothing is guessed, and no typing mistake falls back
   silently to a default.
 - A refusal is a `ConfigError` of one line: file, `section.key`, what is wrong, what to do. Nothing has been written by then.
@@ -14,11 +15,11 @@ Invariants:
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn, get_args
 from urllib.parse import urlsplit
 
 from delta_mirror.errors import ConfigError
@@ -38,6 +39,7 @@ _MODE = re.compile(r"0?[0-7]{3}", re.ASCII)
 _URL = re.compile(r"[!-~]+", re.ASCII)
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::\d+)?", re.ASCII)
 _ENTITY_PATH = re.compile(r"[^\s?#%\\:\x00-\x1f\x7f]+")  # nothing that would end the path of an address
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 _LARGEST = 2**63 - 1  # what a column of SQLite holds
 
 _WHERE = "DELTA_MIRROR_CONFIG"
@@ -45,22 +47,29 @@ _START = "copy config.example.toml and fill it in"
 _GONE = "the folder in which this runs was removed"
 
 Deletes = Literal["remove", "mark"]
+ColumnType = Literal["text", "number", "guid", "datetime", "version"]
+
+_COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 
 
 class Secret:
     """A text that shows itself to nobody who does not ask with `reveal()`.
 
-    It is no dataclass, as `asdict` would take it apart.
+    Given a function, it is looked up each time that it is asked for. It is no dataclass, as `asdict` would take it apart.
     """
 
     __slots__ = ("_text",)
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str | Callable[[], str]) -> None:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text."""
-        return self._text
+        """Return the text.
+
+        Raises:
+            ConfigError: it is looked up only now, and is not there.
+        """
+        return self._text if isinstance(self._text, str) else self._text()
 
     def __repr__(self) -> str:
         return "***"
@@ -130,9 +139,36 @@ class NexusSection:
     key: Secret
 
 
-_SECTIONS = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection, "nexus": NexusSection}
-_ALWAYS = ("mirror", "http")  # read with all their defaults where the file does not have them
-_SECRETS = (("dds", "client_secret"), ("nexus", "key"))
+class StarterColumn(NamedTuple):
+    """A column of a file without a header; `type` is None where the file's values decide."""
+
+    name: str
+    type: ColumnType | None
+
+
+@dataclass(frozen=True, slots=True)
+class StarterSection:
+    """`[starter]`. `source` is an absolute path, or an address as it was written; empty where there is none.
+
+    `columns` has, under the name of a table as it was written, the columns in the order of the file.
+    """
+
+    source: str = field(repr=False)  # an address may hold a password, and is refused for it later
+    key_file: Path | None
+    key_passphrase: Secret | None
+    known_hosts: Path | None
+    columns: Mapping[str, tuple[StarterColumn, ...]]
+
+
+_SECTIONS = {
+    "mirror": MirrorSection,
+    "http": HttpSection,
+    "dds": DdsSection,
+    "starter": StarterSection,
+    "nexus": NexusSection,
+}
+_ALWAYS = ("mirror", "http", "starter")  # read with all their defaults where the file does not have them
+_SECRETS = (("dds", "client_secret"), ("starter", "key_passphrase"), ("nexus", "key"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +179,7 @@ class Config:
     mirror: MirrorSection
     http: HttpSection
     dds: DdsSection | None
+    starter: StarterSection
     warnings: tuple[str, ...]
     nexus: NexusSection | None = None
 
@@ -231,6 +268,7 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         mirror=_read_mirror(sections["mirror"]),
         http=_read_http(sections["http"]),
         dds=None if dds is None else _read_dds(dds, environ),
+        starter=_read_starter(sections["starter"], environ),
         warnings=tuple(warnings),
         nexus=None if nexus is None else _read_nexus(nexus, environ),
     )
@@ -298,6 +336,17 @@ def _read_dds(section: "_Section", environ: Mapping[str, str]) -> DdsSection:
         calls_per_day=section.integer("calls_per_day", 1000, least=0),
         parallel=section.integer("parallel", 4, least=1),
         locations=section.locations("locations"),
+    )
+
+
+def _read_starter(section: "_Section", environ: Mapping[str, str]) -> StarterSection:
+    """Return `[starter]`; its secret is looked up when it is asked for."""
+    return StarterSection(
+        source=section.folder_or_address("source", ""),
+        key_file=section.path("key_file", ""),
+        key_passphrase=section.late_secret("key_passphrase", environ),
+        known_hosts=section.path("known_hosts", ""),
+        columns=section.columns("columns"),
     )
 
 
@@ -433,6 +482,41 @@ class _Section:
                 self.refuse(key, 'is empty; give it as "env:NAME" or "file:PATH"')
         return Secret(found)
 
+    def late_secret(self, key: str, environ: Mapping[str, str]) -> Secret | None:
+        """Return a secret that is looked up when it is asked for; None where it is empty or not there."""
+        value = self.text(key, "")
+        if value in ("env:", "file:"):
+            self.secret(key, value, environ)  # refuses it
+        if value.startswith(("env:", "file:")):
+            return Secret(lambda: self.secret(key, value, environ).reveal())
+        return Secret(value) if value else None
+
+    def folder_or_address(self, key: str, default: str) -> str:
+        """Return the absolute path of a folder, or an `sftp://` address as it is; empty where it is empty."""
+        value = self.text(key, default)
+        scheme = _SCHEME.match(value)
+        if scheme is None:
+            return str(self._absolute(key, value)) if value else ""
+        if scheme.group().lower() != "sftp://":
+            self.refuse(key, "is neither a folder nor an SFTP address; give a path, or sftp://user@host/path")
+        return value
+
+    def columns(self, key: str) -> dict[str, tuple[StarterColumn, ...]]:
+        """Return the columns of tables, in the order written."""
+        value = self._table.get(key, {})
+        name = f"{self._name}.{key}"
+        if not isinstance(value, dict):
+            self.refuse(key, f"must be a table [{name}], not {_kind(value)}")
+        known: dict[str, str] = {}
+        for table in value:
+            if twin := known.get(table.lower()):
+                self.refuse(key, f"names the table {_shown(table)} twice (as {_shown(twin)}, too); take one away")
+            known[table.lower()] = table
+        return {
+            table: _read_columns(_Section(self._file, name, value, tuple(value)), table, listed)
+            for table, listed in value.items()
+        }
+
     def entities(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         """Return names of entities, in the order written, none of them twice."""
         value = self._table.get(key, list(default))
@@ -490,6 +574,29 @@ class _Section:
         if not _is_utf8(text):
             self.refuse(key, f"is taken from the file {path}, which is not UTF-8")
         return text
+
+
+def _read_columns(section: _Section, table: str, listed: object) -> tuple[StarterColumn, ...]:
+    """Return the columns of one table of `[starter.columns]`."""
+    form = '["TenantId", "EntityId", { name = "Total", type = "number" }]'
+    if not isinstance(listed, list):
+        section.refuse(table, f"must be an array of all columns of the file, such as {form}, not {_kind(listed)}")
+    columns: list[StarterColumn] = []
+    for number, column in enumerate(listed, start=1):
+        name, type_ = (column.get("name"), column.get("type")) if isinstance(column, dict) else (column, None)
+        if isinstance(column, dict) and (strange := set(column) - {"name", "type"}):
+            section.refuse(table, f"has an unknown key {_shown(min(strange))} in column {number}; known are name, type")
+        if not isinstance(name, str) or not name.strip():
+            section.refuse(table, f"has no name in column {number}; write each column as in {form}")
+        found = next((known for known in _COLUMN_TYPES if known == type_), None)
+        if type_ is not None and found is None:
+            section.refuse(table, f"has an unknown type in column {number}; known are {', '.join(_COLUMN_TYPES)}")
+        if name.strip().lower() in (known.name.lower() for known in columns):
+            section.refuse(table, f"names the column {_shown(name)} twice; take one away")
+        columns.append(StarterColumn(name.strip(), found))
+    if not columns:
+        section.refuse(table, f"is empty; name all columns of the file, such as {form}, or leave it out")
+    return tuple(columns)
 
 
 def _section(file: Path, name: str, value: object) -> _Section:

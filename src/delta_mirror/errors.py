@@ -3,7 +3,8 @@
     DeltaMirrorError
     ├── RefusedError             nothing was written; mend the input and call again      exit 2
     │   ├── ConfigError            the configuration file
-    │   └── MirrorFileError        the mirror file: not ours, newer, of another account
+    │   ├── MirrorFileError        the mirror file: not ours, newer, of another account
+    │   └── ExportError            a file of a Starter Export: cut off, not what it is called, not to be stored
     ├── BusyError                another run holds the mirror                            exit 4
     └── UnfinishedError          what could be done is done; the rest waits              exit 3
         ├── CredentialsError       the service does not accept client_id and secret
@@ -39,6 +40,10 @@ class ConfigError(RefusedError):
 
 class MirrorFileError(RefusedError):
     """The mirror file cannot be used: not a mirror, of a newer version, or filled from another account."""
+
+
+class ExportError(RefusedError):
+    """A file of a Starter Export cannot be loaded; its entity stays as it was."""
 
 
 class BusyError(DeltaMirrorError):

@@ -23,6 +23,8 @@ from delta_mirror.config import (
     MirrorSection,
     NexusSection,
     Secret,
+    StarterColumn,
+    StarterSection,
     find_config,
     load_config,
     read_duration,
@@ -73,6 +75,7 @@ def test_empty_file_is_all_defaults_and_no_dds(tmp_path: Path) -> None:
         mirror=MirrorSection(path=tmp_path / "mirror.db", mode=0o600, deletes="remove"),
         http=HttpSection(timeout=30, attempts=6, max_wait=60, ca_file=None),
         dds=None,
+        starter=StarterSection(source="", key_file=None, key_passphrase=None, known_hosts=None, columns={}),
         warnings=(),
     )
 
@@ -126,9 +129,23 @@ def test_every_value_of_the_file_arrives_in_its_place(tmp_path: Path) -> None:
         [[dds.locations]]
         tenant_id = 11
         location_id = 10
+        [starter]
+        source = "exports"
+        key_file = "/keys/id"
+        key_passphrase = "env:OTHER"
+        known_hosts = "known"
+        [starter.columns]
+        Sale = ["TenantId", { name = "Total ", type = "number" }, { name = "Note" }]
         """,
         {"OTHER": "s"},
     )
+    assert config.starter.source == str(tmp_path / "exports")
+    assert (config.starter.key_file, config.starter.known_hosts) == (Path("/keys/id"), tmp_path / "known")
+    assert config.starter.key_passphrase is not None
+    assert config.starter.key_passphrase.reveal() == "s"
+    assert config.starter.columns == {
+        "Sale": (StarterColumn("TenantId", None), StarterColumn("Total", "number"), StarterColumn("Note", None))
+    }
     assert config.mirror == MirrorSection(path=tmp_path / "rooms" / "salon.db", mode=0o660, deletes="mark")
     assert config.http == HttpSection(timeout=120, attempts=1, max_wait=0, ca_file=tmp_path / "ca.pem")
     assert config.require_dds() == DdsSection(
@@ -318,11 +335,32 @@ DDS = [
         "dds.locations has tenant_id 1, location_id 9 twice (entries 1 and 3); take one away",
     ),
 ]
+STARTER = [
+    ('source = "ftp://host/x"', "starter.source is neither a folder nor an SFTP address"),
+    ("source = 5", "starter.source must be text in quotes"),
+    ('key_passphrase = "env:"', 'starter.key_passphrase is "env:" without a name'),
+    ('key_passphrase = "file:"', 'starter.key_passphrase is "file:" without a path'),
+    ('keyfile = "x"', "starter.keyfile is no known key; did you mean key_file?"),
+    ("columns = 5", "starter.columns must be a table [starter.columns], not a number"),
+    ('[starter.columns]\nSale = "TenantId"', "starter.columns.Sale must be an array of all columns of the file"),
+    ("[starter.columns]\nSale = []", "starter.columns.Sale is empty; name all columns"),
+    ("[starter.columns]\nSale = [5]", "starter.columns.Sale has no name in column 1"),
+    ('[starter.columns]\nSale = ["A", " "]', "starter.columns.Sale has no name in column 2"),
+    ('[starter.columns]\nSale = [{ type = "text" }]', "starter.columns.Sale has no name in column 1"),
+    ('[starter.columns]\nSale = [{ name = "A", type = "int" }]', "has an unknown type in column 1; known are text, number, guid"),
+    ('[starter.columns]\nSale = [{ name = "A", typ = "text" }]', "has an unknown key typ in column 1; known are name, type"),
+    ('[starter.columns]\nSale = ["A", "B", "a "]', "starter.columns.Sale names the column a  twice"),
+    ('[starter.columns]\nSale = ["A"]\nsale = ["A"]', "starter.columns names the table sale twice (as Sale, too)"),
+]
 
 
 @pytest.mark.parametrize(
     ("section", "line", "said"),
-    [(section, *row) for section, rows in (("mirror", MIRROR), ("http", HTTP), ("dds", DDS)) for row in rows],
+    [
+        (section, *row)
+        for section, rows in (("mirror", MIRROR), ("http", HTTP), ("dds", DDS), ("starter", STARTER))
+        for row in rows
+    ],
     ids=lambda text: text[:40].replace("\n", " "),
 )
 def test_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, section: str, line: str, said: str) -> None:
@@ -336,7 +374,7 @@ def test_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, section: s
     [
         ("[mirrors]\n", "mirrors is no section; did you mean mirror?"),
         ("[DDS]\n", "DDS is no section; did you mean dds?"),
-        ("[telephone]\n", "telephone is no section; known are mirror, http, dds"),
+        ("[telephone]\n", "telephone is no section; known are mirror, http, dds, starter"),
         ('timeout = "30s"\n', "timeout is no section; as a key it belongs under [http]"),
         ("mirror = 5\n", "mirror must be a section, written [mirror], not a number"),
         ("[[http]]\n", "http must be a section, written [http], not an array"),
@@ -580,6 +618,50 @@ def plain(section: DdsSection, key: str) -> str:
     return value.reveal() if isinstance(value, Secret) else str(value)
 
 
+# A secret that few commands need
+
+
+def passphrase(folder: Path, value: str, environ: Mapping[str, str]) -> Secret | None:
+    return load(folder, f'[starter]\nkey_passphrase = "{value}"\n', environ).starter.key_passphrase
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("env:OTHER", "environment variable OTHER, which is not set or empty"), ("file:absent", "absent, which does not exist")],
+)
+def test_passphrase_that_is_not_there_stops_only_who_asks_for_it(tmp_path: Path, value: str, said: str) -> None:
+    found = passphrase(tmp_path, value, {})
+    assert found is not None
+    with pytest.raises(ConfigError, match=said):
+        found.reveal()
+
+
+def test_passphrase_is_text_or_variable_or_file_or_none(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text(f"{HIDDEN}\n")
+    for value in (HIDDEN, "env:OTHER", "file:kept"):
+        found = passphrase(tmp_path, value, {"OTHER": HIDDEN})
+        assert found is not None
+        assert found.reveal() == HIDDEN
+        assert HIDDEN not in repr(found)
+    assert passphrase(tmp_path, "", {}) is None
+
+
+def test_literal_passphrase_that_others_can_read_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    for value, warned in ((HIDDEN, 1), ("env:OTHER", 0), ("", 0)):
+        path.write_text(f'[starter]\nkey_passphrase = "{value}"\n')
+        path.chmod(0o644)
+        warnings = load_config(path, {}).warnings
+        assert len(warnings) == warned
+        assert all("starter.key_passphrase stands there in plain text" in warning for warning in warnings)
+
+
+def test_address_of_a_source_is_kept_as_it_is_and_shown_in_no_repr(tmp_path: Path) -> None:
+    config = load(tmp_path, f'[starter]\nsource = "sftp://user:{HIDDEN}@host/x"\n')
+    assert config.starter.source == f"sftp://user:{HIDDEN}@host/x"
+    assert HIDDEN not in repr(config)
+
+
 # Literal secrets in a file that others can read
 
 
@@ -769,12 +851,18 @@ def test_nothing_found_says_where_was_looked_and_what_to_do(tmp_path: Path) -> N
 
 def switched_on() -> str:
     """Return the example with the settings that are switched off in it: `#` and, without a blank, TOML."""
-    return re.sub(r"^#(?=[\[a-z])", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return re.sub(r"^#(?=[\[A-Za-z])", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def test_example_shows_every_key_and_no_other() -> None:
     shown = tomllib.loads(switched_on())
-    sections = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection, "nexus": NexusSection}
+    sections = {
+        "mirror": MirrorSection,
+        "http": HttpSection,
+        "dds": DdsSection,
+        "starter": StarterSection,
+        "nexus": NexusSection,
+    }
     assert list(shown) == list(sections)
     for name, section in sections.items():
         assert list(shown[name]) == [known.name for known in fields(section)]
@@ -793,7 +881,9 @@ def test_example_with_everything_switched_on_loads(tmp_path: Path) -> None:
 
 def test_example_says_of_every_key_what_it_means() -> None:
     keys = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if re.match(r"#?[a-z_]+ = ", line)]
-    assert len(keys) == sum(len(fields(section)) for section in (MirrorSection, HttpSection, DdsSection, NexusSection)) + 1
+    sections = (MirrorSection, HttpSection, DdsSection, StarterSection, NexusSection)
+    # The tables `locations` and `columns` are no such lines; the two keys of a location are.
+    assert len(keys) == sum(len(fields(section)) for section in sections) - 2 + 2
     for line in keys:
         assert re.search(r" # \S.{10,}", line), line
 

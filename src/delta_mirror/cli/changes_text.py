@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from delta_mirror.core.model import Row, Value
+    from delta_mirror.core.plan import Fields
     from delta_mirror.mirror.read import Logged
 
 WIDTH_ON_A_TERMINAL = 60  # characters of one value
@@ -28,18 +29,24 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
 def as_line(change: "Logged", *, width: int | None, verbose: bool) -> str:
     """Return one change as one line, values shortened to *width* characters, None to none."""
     stream = change.stream
-    line = f"{change.seq} {change.at} {stream.tenant_id}/{stream.location_id} {change.op:<7} {stream.entity} {_plain(change.id)}"
+    line = f"{change.seq} {change.at} {stream.tenant_id}/{stream.location_id} {change.op:<7} {stream.entity} {plain(change.id)}"
+    told = fields_as_text(change.fields or {}, width=width, verbose=verbose)
+    return f"{line}  {told}" if told else line
+
+
+def fields_as_text(fields: "Fields", *, width: int | None, verbose: bool) -> str:
+    """Return what differs, field by field, as part of a line; arguments as of `as_line`."""
     told, passed_over = [], []
-    for name, (old, new) in (change.fields or {}).items():
+    for name, (old, new) in fields.items():
         if name in NOISE and not verbose:
             passed_over.append(name)
         elif isinstance(old, list) and isinstance(new, list):
-            told.append(f"{_plain(name)}: {_rows(old, new, width)}")
+            told.append(f"{plain(name)}: {_rows(old, new, width)}")
         else:
-            told.append(f"{_plain(name)}: {_pair(cast('Value | None', old), cast('Value | None', new), width)}")
+            told.append(f"{plain(name)}: {_pair(cast('Value | None', old), cast('Value | None', new), width)}")
     if passed_over and not told:
         told.append(f"nothing but {' and '.join(sorted(passed_over))}")
-    return f"{line}  {'; '.join(told)}" if told else line
+    return "; ".join(told)
 
 
 def _rows(old: "Sequence[Row]", new: "Sequence[Row]", width: int | None) -> str:
@@ -92,7 +99,7 @@ def _likeness(before: "Row", after: "Row") -> float:
 
 def _changed(before: "Row", after: "Row", width: int | None) -> str:
     differs = [
-        f"{_plain(column)}: {_pair(before.get(column), after.get(column), width)}"
+        f"{plain(column)}: {_pair(before.get(column), after.get(column), width)}"
         for column in {**before, **after}
         if before.get(column) != after.get(column)
     ]
@@ -102,14 +109,14 @@ def _changed(before: "Row", after: "Row", width: int | None) -> str:
 def _named(before: "Row", after: "Row", width: int | None) -> list[str]:
     """Return what tells the row apart: the keys and numbers of the service that it has kept."""
     return [
-        f"{_plain(column)} {_value(value, width)}"
+        f"{plain(column)} {_value(value, width)}"
         for column, value in after.items()
         if column.endswith(("_Seq", "_LId")) and before.get(column) == value
     ]
 
 
 def _row(row: "Row", width: int | None) -> str:
-    return ", ".join(f"{_plain(column)} {_value(value, width)}" for column, value in row.items())
+    return ", ".join(f"{plain(column)} {_value(value, width)}" for column, value in row.items())
 
 
 def _pair(old: "Value | None", new: "Value | None", width: int | None) -> str:
@@ -117,11 +124,11 @@ def _pair(old: "Value | None", new: "Value | None", width: int | None) -> str:
 
 
 def _value(value: "Value | None", width: int | None) -> str:
-    text = _plain(_JSON.encode(value))
+    text = plain(_JSON.encode(value))
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return *text* with everything as an escape that breaks a line, steers a terminal or shows nothing."""
     if text.isprintable():
         return text

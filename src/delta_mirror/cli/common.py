@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
@@ -77,6 +78,23 @@ class MomentType(click.ParamType[int]):
         if not offset_of(text):
             self.fail(f"{text!r} says no zone; add Z for UTC, or an offset such as -04:00", param, ctx)
         return ticks
+
+
+class DayType(click.ParamType[date]):
+    """A day as names of files have it, such as 20260501."""
+
+    name = "day"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Return the day that *value* names."""
+        if isinstance(value, date):
+            return value
+        from delta_mirror.dds.export_runs import read_date
+
+        day = read_date(str(value))
+        if day is None:
+            self.fail(f"{str(value)!r} is no day; write it as in the names of the files, like 20260501", param, ctx)
+        return day
 
 
 def examples(*lines: str) -> str:

@@ -29,6 +29,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 COMMANDS = {
     "deltas": "Bring every configured stream up to date.",
+    "full-starter": "Load a Starter Export as the new baseline.",
     "status": "Show every stream: state, lag, watermark, records, last error.",
     "changes": "Show what changed: one line a change.",
     "quarantine": "Look at what could not be applied, try it again, or give it up.",
@@ -59,7 +60,7 @@ class Commands(click.Group):
         """Return the command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"delta_mirror.cli.{cmd_name}")
+        module = importlib.import_module(f"delta_mirror.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

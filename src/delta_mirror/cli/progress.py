@@ -3,7 +3,8 @@
 Invariants:
 
 - It goes to standard error, and says nothing with `--quiet`.
-- A feed does not say how much is still to come: what is shown is what has come, and how fast.
+- A feed does not say how much is still to come: what is shown is what has come, and how fast. Files do: there the time left is
+  shown, too.
 """
 
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from delta_mirror.jobs.drain import Report
+    from delta_mirror.jobs.starter import Progress as Reading
 
 BETWEEN_LINES = 10.0  # seconds between two plain lines
 SHOWN_AFTER = 0.5  # seconds; a run that is over sooner shows no display at all
@@ -81,6 +83,78 @@ class Watch:
                 name, total=None, parts=0, rate=0.0, of_parts=of_parts, of_things=of_things
             )
         self._display.update(self._tasks[name], completed=things, parts=parts, rate=rate)
+
+
+class FileWatch:
+    """Is told of every chunk that is read of the files of an export; a context manager."""
+
+    def __init__(self, *, quiet: bool, as_lines: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet = quiet
+        self._as_lines = as_lines or not sys.stderr.isatty()
+        self._clock = clock
+        self._began = self._said_at = clock()
+        self._display: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._display:
+            self._display.stop()
+
+    def __call__(self, reading: "Reading") -> None:
+        """Take note of how far *reading* has come."""
+        if self._quiet:
+            return
+        if self._as_lines:
+            self._say(reading)
+        elif self._clock() - self._began >= SHOWN_AFTER:
+            self._show(reading)
+
+    def _rate(self, reading: "Reading") -> float:
+        return reading.rows / max(self._clock() - self._began, 0.001)
+
+    def _say(self, reading: "Reading") -> None:
+        if self._clock() - self._said_at < BETWEEN_LINES:
+            return
+        self._said_at = self._clock()
+        left = ""
+        if 0 < reading.read < reading.total:
+            seconds = (self._clock() - self._began) * (reading.total - reading.read) / reading.read
+            left = f", about {seconds:.0f} s left"
+        share = 100 * reading.read // max(reading.total, 1)
+        tell(
+            f"{reading.stream}: {reading.stage}, {share} % read, {reading.rows:,} rows, {self._rate(reading):,.0f} a second{left}"
+        )
+
+    def _show(self, reading: "Reading") -> None:
+        if self._display is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._display = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TextColumn("{task.fields[rows]:>11,} rows"),
+                TextColumn("{task.fields[rate]:>9,.0f}/s"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._display.start()
+            self._task = self._display.add_task("", total=reading.total, rows=0, rate=0.0)
+        if self._task is not None:
+            stream = reading.stream
+            named = f"{stream.tenant_id}/{stream.location_id} {stream.entity}" if stream else ""
+            self._display.update(
+                self._task,
+                completed=reading.read,
+                rows=reading.rows,
+                rate=self._rate(reading),
+                description=f"{named} {reading.stage}",
+            )
 
 
 def _records(report: "Report") -> int:

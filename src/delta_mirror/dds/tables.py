@@ -13,6 +13,7 @@ readers, of the feed and of the export, go through them.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from delta_mirror.core.model import Child, Row, Stream, Value
 
@@ -36,7 +37,7 @@ KEY_ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 
 # Columns by which a child points to a row above it, beside tenant, location and the root's key.
-_KEYS_BELOW: Mapping[str, tuple[str, ...]] = {"Sale": ("SaleDate", "Sale_Seq"), "Appointment": ("AppointService_LId",)}
+KEYS_BELOW: Mapping[str, tuple[str, ...]] = {"Sale": ("SaleDate", "Sale_Seq"), "Appointment": ("AppointService_LId",)}
 
 # Children that are known to come in the feed. Any other table is known to come only once a delta has brought it.
 FEED_CHILDREN: Mapping[str, frozenset[str]] = {
@@ -49,16 +50,31 @@ FEED_CHILDREN: Mapping[str, frozenset[str]] = {
 }
 
 _STATE = "ObjectStateEnum"
-_DELETED = 2028
-_LINES = "AppointmentService"
 _LINE_STATE = "AppointFinalStateEnum"
-_CANCELLED = 2052
+
+
+class DeleteMark(NamedTuple):
+    """What marks a record as deleted: *state* in *column* of the root, or of every row of the child *table*, at least one."""
+
+    table: str | None
+    column: str
+    state: int
+
+
+# Client and Employee: a `TerminatedDate` is not asked for, most deleted employees have none. Appointment: an appointment that
+# mixes cancelled and other lines lives. A sale and the schedules are never deleted: no mark is documented, and refunds are
+# sales of their own.
+DELETE_MARKS: Mapping[str, tuple[DeleteMark, ...]] = {
+    "Client": (DeleteMark(None, _STATE, 2028),),
+    "Employee": (DeleteMark(None, _STATE, 2028),),
+    "Appointment": (DeleteMark(None, _LINE_STATE, 2052), DeleteMark("AppointmentService", _LINE_STATE, 2052)),
+}
 
 _SPELLINGS = {
     name.lower(): name
     for name in (
         *(KEY, CHANGED, VERSION, "TenantId", "LocationId", _STATE, _LINE_STATE),
-        *(name for names in (*KEY_ALIASES.values(), *_KEYS_BELOW.values()) for name in names),
+        *(name for names in (*KEY_ALIASES.values(), *KEYS_BELOW.values()) for name in names),
     )
 }
 _TABLE_SPELLINGS = {name.lower(): name for names in FEED_CHILDREN.values() for name in names}
@@ -123,7 +139,7 @@ def keys_of_root(stream: Stream, root: Row) -> Keys:
     ]
     for alias in KEY_ALIASES[stream.entity]:
         keys.append((alias, key))
-    for name in _KEYS_BELOW.get(stream.entity, ()):
+    for name in KEYS_BELOW.get(stream.entity, ()):
         if name in root:
             keys.append((name, (root[name],)))
     return keys
@@ -131,7 +147,7 @@ def keys_of_root(stream: Stream, root: Row) -> Keys:
 
 def keys_of_child(entity: str, above: Keys, row: Row) -> Keys:
     """Return what the children of the child *row* repeat: what it could have repeated itself, and its own key."""
-    own = [(name, (row[name],)) for name in _KEYS_BELOW.get(entity, ()) if name in row]
+    own = [(name, (row[name],)) for name in KEYS_BELOW.get(entity, ()) if name in row]
     return [*above, *own] if own else above
 
 
@@ -143,19 +159,11 @@ def drop_keys(keys: Keys, row: Row) -> None:
 
 
 def is_deleted(entity: str, root: Row, children: Mapping[str, Sequence[Child]]) -> bool:
-    """Return whether a record is marked as deleted.
-
-    Client and Employee: state 2028 (a `TerminatedDate` is not asked for: most deleted employees have none). Appointment: state
-    2052 of the root, or of every service line where there is at least one; an appointment that mixes them lives. A sale and the
-    schedules are never deleted: no mark is documented, and refunds are sales of their own.
-    """
-    if entity in ("Client", "Employee"):
-        return _is_state(root.get(_STATE), _DELETED)
-    if entity == "Appointment":
-        lines = children.get(_LINES, ())
-        return _is_state(root.get(_LINE_STATE), _CANCELLED) or (
-            len(lines) > 0 and all(_is_state(line.row.get(_LINE_STATE), _CANCELLED) for line in lines)
-        )
+    """Return whether a record is marked as deleted, by any of the marks that its entity has."""
+    for table, column, state in DELETE_MARKS.get(entity, ()):
+        rows = [root] if table is None else [child.row for child in children.get(table, ())]
+        if rows and all(_is_state(row.get(column), state) for row in rows):
+            return True
     return False
 
 

@@ -113,7 +113,6 @@ def run_refetch(
         session = stack.enter_context(open_session(config, stop=stop, wait=wait, now=now))
         run_id = session.mirror.begin_run("refetch")
         records: list[Refetched] = []
-        pages: list[Stream] = []
         try:
             streams = [stream for stream in unless_stopped(session.streams, stop) if stream.entity == entity]
         except StoppedError:
@@ -122,30 +121,37 @@ def run_refetch(
             trouble.append(str(error))
         else:
             records = _choose(session.mirror, streams, entity, selection, wanted, trouble, notes)
-
-        def refetch(record: Refetched) -> None:
-            try:
-                session.service.greet(record.stream)
-                entries = fetch_record(session.service, record.stream, record.id)
-                pages.append(record.stream)
-                _carry_out(session, record, entries, run_id)
-            except NotFoundError as error:
-                record.outcome, record.why = "not found", str(error)
-            except UnfinishedError as error:
-                record.outcome, record.why = "failed", str(error)
-            if stop.is_set():
-                raise StoppedError
-
-        work_through(records, refetch, session.dds.parallel, stop)
+        pages = refetch_records(session, records, run_id, stop)
         _settle_not_found(records)
         counts = sum((record.counts for record in records), Counts())
         is_whole = not trouble and all(record.is_done for record in records)
         outcome = "stopped" if stop.is_set() else "done" if is_whole else "unfinished"
         ended_at = now()
         # Each record has added its counts with what it wrote. Of a stopped run one may be about to be committed just now.
-        session.mirror.end_run(run_id, outcome, None, session.tally.calls, len(pages))
-        run = Run(run_id, "refetch", own_time(started_at), own_time(ended_at), outcome, session.tally.calls, len(pages), counts)
+        session.mirror.end_run(run_id, outcome, None, session.tally.calls, pages)
+        run = Run(run_id, "refetch", own_time(started_at), own_time(ended_at), outcome, session.tally.calls, pages, counts)
     return RefetchReport(run, records, trouble, notes)
+
+
+def refetch_records(session: Session, records: Sequence[Refetched], run_id: int, stop: threading.Event) -> int:
+    """Fetch *records* anew, several at a time, and return how many answers came; each record then says what became of it."""
+    answered: list[Stream] = []
+
+    def refetch(record: Refetched) -> None:
+        try:
+            session.service.greet(record.stream)
+            entries = fetch_record(session.service, record.stream, record.id)
+            answered.append(record.stream)
+            _carry_out(session, record, entries, run_id)
+        except NotFoundError as error:
+            record.outcome, record.why = "not found", str(error)
+        except UnfinishedError as error:
+            record.outcome, record.why = "failed", str(error)
+        if stop.is_set():
+            raise StoppedError
+
+    work_through(records, refetch, session.dds.parallel, stop)
+    return len(answered)
 
 
 def fetch_record(service: Dds, stream: Stream, id_: str) -> list[Entry]:

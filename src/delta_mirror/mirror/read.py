@@ -40,6 +40,8 @@ class StreamState:
     watermark: str | None = None
     caught_up_at: str | None = None
     verified_through: str | None = None
+    verified_rows: int | None = None
+    verified_differing: int | None = None
     last_success_at: str | None = None
     last_error: str | None = None
     gap_from: str | None = None
@@ -51,6 +53,7 @@ class StreamState:
     refused_since: str | None = None
     debt: dict[str, Json] | None = None
     records: int = 0
+    starter_tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +347,8 @@ _STATE = (
     "watermark",
     "caught_up_at",
     "verified_through",
+    "verified_rows",
+    "verified_differing",
     "last_success_at",
     "last_error",
     "gap_from",
@@ -359,7 +364,8 @@ def read_streams(connection: sqlite3.Connection, only: Stream | None = None) -> 
     """Return the rows of `_streams`, of all streams or of *only* one."""
     which, values = ("", ()) if only is None else (" where tenant_id = ? and location_id = ? and entity = ?", only)
     found = connection.execute(
-        f"select tenant_id, location_id, entity, place, habits, debt, {', '.join(_STATE)} from _streams{which} "
+        "select tenant_id, location_id, entity, place, habits, debt, starter_tables, "
+        f"{', '.join(_STATE)} from _streams{which} "
         "order by tenant_id, location_id, entity",
         values,
     )
@@ -369,7 +375,8 @@ def read_streams(connection: sqlite3.Connection, only: Stream | None = None) -> 
             place=None if place is None else orjson.loads(place),
             habits=None if habits is None else orjson.loads(habits),
             debt=None if debt is None else orjson.loads(debt),
+            starter_tables=() if tables is None else tuple(orjson.loads(tables)),
             **dict(zip(_STATE, state, strict=True)),
         )
-        for tenant_id, location_id, entity, place, habits, debt, *state in found
+        for tenant_id, location_id, entity, place, habits, debt, tables, *state in found
     ]

@@ -61,6 +61,8 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
             "watermark": str,
             "caught_up_at": str,
             "verified_through": str,
+            "verified_rows": int,  # how many rows of the export were compared then
+            "verified_differing": int,  # how many records differed, less those that were repaired
             "last_success_at": str,
             "last_error": str,
             "gap_from": str,
@@ -72,6 +74,7 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
             "refused_since": str,
             "debt": str,  # JSON: the lists that are to be counted again
             "records": int,  # how many live, kept with every page: to count millions of rows takes seconds
+            "starter_tables": str,  # JSON: the tables that the baseline brought; a later export may not lack one of them
         },
         _STREAM_KEY,
         {"state": "new", "late": 0, "superseded": 0, "records": 0},
@@ -240,12 +243,13 @@ class Schema:
         table = self._tables.get(fold(name))
         return None if table is None or table.is_root else table
 
-    def fit(self, stream: Stream, entries: Sequence[Entry], said: list[str]) -> list[Entry]:
+    def fit(self, stream: Stream, entries: Sequence[Entry], said: list[str], *, by_feed: bool = True) -> list[Entry]:
         """Return *entries* as the tables can hold them; every table and column that they need exists afterwards.
 
-        What was made is added to *said*. Names that differ only in case from existing ones have become those.
+        What was made is added to *said*. Names that differ only in case from existing ones have become those. *by_feed* says
+        that deltas have brought the entries: they then write these tables from now on.
         """
-        if self._fits(stream, entries):
+        if self._fits(stream, entries, by_feed=by_feed):
             return list(entries)
         made: dict[str, list[str]] = {}
         fitted: list[Entry] = []
@@ -258,8 +262,9 @@ class Schema:
             except CannotBeStoredError as error:
                 fitted.append(set_aside(stream.entity, entry, str(error)))
         self._make(stream, made, said)
-        brought = {fold(name): name for entry in fitted if isinstance(entry, Record) for name in entry.children}
-        self._note_tables(stream.entity, stream.tenant_id, brought)
+        if by_feed:
+            brought = {fold(name): name for entry in fitted if isinstance(entry, Record) for name in entry.children}
+            self._note_tables(stream.entity, stream.tenant_id, brought)
         return fitted
 
     def _load(self) -> None:
@@ -284,7 +289,7 @@ class Schema:
         for entity, name, tenant_id in self._connection.execute("select entity, name, tenant_id from _tables order by rowid"):
             self._brought.setdefault((entity, tenant_id), {})[fold(name)] = None
 
-    def _fits(self, stream: Stream, entries: Sequence[Entry]) -> bool:
+    def _fits(self, stream: Stream, entries: Sequence[Entry], *, by_feed: bool) -> bool:
         """Return whether every table and every column of *entries* is there, spelt as they spell it.
 
         One union per table instead of a look at every row: this is what a page costs where nothing is new.
@@ -295,7 +300,7 @@ class Schema:
                 rows[stream.entity].append(entry.root)
                 for name, children in entry.children.items():
                     rows.setdefault(name, []).extend([child.row for child in children])
-        brought = self._brought.get((stream.entity, stream.tenant_id), {})
+        brought = self._brought.get((stream.entity, stream.tenant_id if by_feed else None), {})
         for name, its_rows in rows.items():
             if name != stream.entity and fold(name) not in brought:
                 return False

@@ -40,6 +40,8 @@ from delta_mirror.mirror.schema import (
     record_from_json,
     set_aside,
 )
+from delta_mirror.mirror.staging import AS as STAGING
+from delta_mirror.mirror.staging import attach, watched
 
 Deletes = Literal["remove", "mark"]
 _Key = tuple[int, int, str]  # tenant, location, id
@@ -53,6 +55,8 @@ class StreamColumns(TypedDict, total=False):
     watermark: str | None
     caught_up_at: str | None
     verified_through: str | None
+    verified_rows: int | None
+    verified_differing: int | None
     last_success_at: str | None
     last_error: str | None
     gap_from: str | None
@@ -62,6 +66,7 @@ class StreamColumns(TypedDict, total=False):
     superseded: int
     refused_since: str | None
     debt: dict[str, Json] | None
+    starter_tables: list[str]
 
 
 class Mirror:
@@ -139,10 +144,11 @@ class Mirror:
             self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator["Transaction"]:
+    def transaction(self, *, keep: bool = True) -> Iterator["Transaction"]:
         """Begin, and at the end of the body commit; after any exception nothing of the body is in the mirror.
 
-        Other threads wait for their turn, so the body should not wait for anything itself.
+        Unless *keep*, nothing of it is in the mirror in any case: for looking at what would come of it. Other threads wait for
+        their turn, so the body should not wait for anything itself.
         """
         with self._turn, translated(self.path):
             if self._is_open:
@@ -155,8 +161,11 @@ class Mirror:
                     complete_own_tables(self._connection)
                     self._schema = Schema(self._connection, self._feed_tables)
                 yield Transaction(self, self._connection, self._schema)
-                if not self._rehearses:
+                if keep and not self._rehearses:
                     self._connection.execute("commit")
+                elif not self._rehearses:
+                    self._schema = None
+                    self._connection.execute("rollback")
             except BaseException:
                 self._schema = None  # tables made in the body are gone with it
                 if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
@@ -186,6 +195,16 @@ class Mirror:
         """Let every commit from now on survive also a power failure, at the price of waiting for the disk."""
         with self._turn, translated(self.path):
             self._connection.execute("pragma synchronous = full")
+
+    @contextmanager
+    def attached(self, path: Path) -> Iterator[None]:
+        """Attach the staging at *path* to the mirror's connection while the body runs; see `mirror/staging.py`."""
+        with self._turn, translated(self.path):
+            attach(self._connection, path)
+            try:
+                yield
+            finally:
+                self._connection.execute(f"detach {STAGING}")
 
     def read_stream(self, stream: Stream) -> StreamState:
         """Return what is known of *stream*; of one never met, that it is new."""
@@ -243,11 +262,8 @@ class Mirror:
 
         A run that was left open by a killed process has the outcome `killed` afterwards.
         """
-        begun_at = own_time(self.now() if at is None else at)
         with self.transaction() as tx:
-            tx.execute("update _runs set outcome = 'killed' where outcome is null")
-            begun = tx.execute("insert into _runs (command, started_at) values (?, ?)", (command, begun_at))
-            return int(begun.lastrowid or 0)
+            return tx.begin_run(command, at=self.now() if at is None else at)
 
     def end_run(
         self, run_id: int, outcome: str, counts: Counts | None, calls: int, pages: int, *, at: float | None = None
@@ -304,6 +320,18 @@ class Transaction:
         """Execute one statement for each of *rows*. For the modules of `mirror/` alone, too."""
         self._connection.executemany(sql, rows)
 
+    @contextmanager
+    def watched(self, check: Callable[[], None]) -> Iterator[None]:
+        """Let *check*, by raising, end even a single long statement of the body. For the modules of `mirror/` alone."""
+        with watched(self._connection, check):
+            yield
+
+    def begin_run(self, command: str, *, at: float) -> int:
+        """Return the id of a new run, begun *at*; one that a killed process has left open has the outcome `killed` afterwards."""
+        self.execute("update _runs set outcome = 'killed' where outcome is null")
+        begun = self.execute("insert into _runs (command, started_at) values (?, ?)", (command, own_time(at)))
+        return int(begun.lastrowid or 0)
+
     def keep(self, key: str, value: str) -> None:
         """Set one value of `_meta`."""
         self.execute(
@@ -351,12 +379,12 @@ class Transaction:
     def _has_rows(self, *tables: str) -> bool:
         return any(self.execute(f"select exists (select 1 from {quote(table)})").fetchone()[0] for table in tables)
 
-    def fit(self, stream: Stream, entries: Sequence[Entry]) -> list[Entry]:
+    def fit(self, stream: Stream, entries: Sequence[Entry], *, by_feed: bool = True) -> list[Entry]:
         """Return *entries* as the tables can hold them, which are made and widened for them; `said` has what was made.
 
-        An entry that no table can hold comes back as `Broken`.
+        An entry that no table can hold comes back as `Broken`. *by_feed* says that deltas have brought the entries.
         """
-        fitted = self.schema.fit(stream, entries, self.said)
+        fitted = self.schema.fit(stream, entries, self.said, by_feed=by_feed)
         for rival in self.schema.rivals(stream.entity):
             ids = orjson.dumps([entry.id for entry in fitted if isinstance(entry, Record)]).decode()
             taken = {
@@ -374,8 +402,11 @@ class Transaction:
             ]
         return fitted
 
-    def current(self, stream: Stream, ids: Collection[str]) -> dict[str, Held]:
-        """Return what the mirror has of *ids*, without those of which it has nothing. One statement per table."""
+    def current(self, stream: Stream, ids: Collection[str], *, everything: bool = False) -> dict[str, Held]:
+        """Return what the mirror has of *ids*, without those of which it has nothing. One statement per table.
+
+        Of child rows what deltas write, or, if asked, *everything*, what came by starter alone too.
+        """
         keys = orjson.dumps(list(dict.fromkeys(ids))).decode()
         tombstones = {
             id_: (record_from_json(stream.entity, id_, sent, parents), ticks)
@@ -392,7 +423,8 @@ class Transaction:
         rows = list(self._select(root, stream, keys))
         if not rows:
             return held
-        children = self._current_children(stream, [row[2] for row in rows])
+        tables = self.schema.all_children(stream.entity) if everything else self.schema.children(stream.entity, stream.tenant_id)
+        children = self._current_children(stream, [row[2] for row in rows], tables)
         columns, own = root.columns, len(ROOT_COLUMNS)
         for row in rows:
             id_, deleted, ticks = row[2], row[4] is not None, row[5]
@@ -409,10 +441,12 @@ class Transaction:
             (stream.tenant_id, stream.location_id, keys),
         )
 
-    def _current_children(self, stream: Stream, ids: Sequence[str]) -> dict[str, dict[str, list[Child]]]:
+    def _current_children(
+        self, stream: Stream, ids: Sequence[str], tables: Sequence[Table]
+    ) -> dict[str, dict[str, list[Child]]]:  # fmt: skip
         keys = orjson.dumps(ids).decode()
         children: dict[str, dict[str, list[Child]]] = {}
-        for table in self.schema.children(stream.entity, stream.tenant_id):
+        for table in tables:
             name, columns, own = table.name, table.columns, len(CHILD_COLUMNS)
             mine: dict[str, list[Child]] = {}
             for row in self._select(table, stream, keys, "order by _id, _n"):
@@ -421,10 +455,12 @@ class Transaction:
                 children.setdefault(id_, {})[name] = rows
         return children
 
-    def carry_out(self, stream: Stream, plan: Plan, run_id: int, *, source: str = "deltas") -> Counts:
+    def carry_out(
+        self, stream: Stream, plan: Plan, run_id: int, *, source: str = "deltas", logs_inserts: bool = True
+    ) -> Counts:  # fmt: skip
         """Write what *plan* says; return its counts, of quarantine only what is new.
 
-        *source* is what quarantine says of where a thing came from.
+        *source* is what quarantine says of where a thing came from. Unless *logs_inserts*, those stay out of the log of changes.
         """
         now = own_time(self._mirror.now())
         self._write_tombstones(stream, list(plan.effects.values()), now)
@@ -435,6 +471,7 @@ class Transaction:
             [
                 (now, run_id, *stream, record.id, op, None if fields is None else orjson.dumps(fields).decode())
                 for op, record, fields in plan.changes
+                if logs_inserts or op != "insert"
             ],
         )
         self._release(stream, plan)
@@ -454,7 +491,10 @@ class Transaction:
     def _count_records(self, stream: Stream, plan: Plan) -> None:
         """Keep the number of living records: what comes to life or dies is logged, each time, and nothing else is."""
         counts = plan.counts()
-        more = counts.inserted + counts.revived - counts.deleted
+        self.add_records(stream, counts.inserted + counts.revived - counts.deleted)
+
+    def add_records(self, stream: Stream, more: int) -> None:
+        """Add *more*, which may be below 0, to the number of living records of *stream*."""
         if more:
             self.execute(
                 "insert into _streams (tenant_id, location_id, entity, records) values (?, ?, ?, ?) "

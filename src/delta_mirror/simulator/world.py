@@ -178,6 +178,7 @@ class World:
         self,
         entity: str,
         *,
+        record_id: str | None = None,
         locations: Sequence[int] | None = None,
         tenant: int | None = None,
         date: int | None = None,
@@ -187,12 +188,13 @@ class World:
     ) -> str:
         """Return the id of a new record at *locations* (the tenant's first where none is named).
 
-        *birth* makes the body instead of the salon's own way; *columns* are set on top of it, None leaves one out.
+        Without a *record_id* it gets a new one. *birth* makes the body instead of the salon's own way; *columns* are set on top
+        of it, None leaves one out.
         """
         with self.lock:
             tenant = next(iter(self.tenants)) if tenant is None else tenant
             places = tuple(locations or self.tenants[tenant][:1])
-            record_id = salon.guid(self._dice)
+            record_id = record_id or salon.guid(self._dice)
             date = self._date(date)
             born = Birth(tenant, places[0], record_id, Moment(date), self._version())
             body = (birth or salon.BIRTHS[entity])(self._dice, born)

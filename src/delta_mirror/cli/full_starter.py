@@ -1,0 +1,211 @@
+"""`sync full-starter`."""
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import click
+
+from delta_mirror.cli.common import (
+    EXIT_UNFINISHED,
+    DayType,
+    as_selection,
+    examples,
+    open_config,
+    print_json,
+    selecting_streams,
+    told_to_stop,
+    unless_busy,
+    writing_to_the_mirror,
+)
+from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.cli.output import as_far_as_read
+from delta_mirror.cli.progress import FileWatch
+
+if TYPE_CHECKING:
+    from delta_mirror.cli.main import Globals
+    from delta_mirror.jobs.baseline import BaselineReport, Report
+    from delta_mirror.mirror.baseline import Loaded
+
+EXIT_REFUSED = 2
+
+
+@click.command(
+    "full-starter",
+    epilog=examples(
+        "sync full-starter /exports --dry-run                  look before you leap",
+        "sync full-starter /exports                            the folder above Tenant<id>/Location<id>",
+        "sync full-starter sftp://us@files.example.com/export  from the vendor's host; [starter] key_file names the key",
+        "sync full-starter --date 20260501 --entity Client     one run of several, one entity of it",
+    ),
+)
+@click.argument("source", required=False)
+@selecting_streams
+@click.option("--date", "wanted_date", type=DayType(), metavar="YYYYMMDD", help="This run, instead of the newest complete one.")
+@click.option("--force", is_flag=True, help="Load an export although it is old, much smaller than the mirror, or lacks a table.")
+@click.option("--dry-run", is_flag=True, help="Read and compare, say what would change, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
+@writing_to_the_mirror
+@click.pass_obj
+def command(
+    said: "Globals",
+    *,
+    source: str | None,
+    tenants: tuple[int, ...],
+    locations: tuple[int, ...],
+    entities: tuple[str, ...],
+    wanted_date: date | None,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+    if_running: str,
+    deadline: int | None,
+) -> int:
+    """Load a Starter Export as the new baseline; the deltas go on from there.
+
+    SOURCE is a folder, or sftp://user@host[:port]/path; else [starter] source. Each entity of each location changes over as a
+    whole. Records that the export lacks are deleted, but what has changed since is left as it is.
+    """
+    config = open_config(said.config)  # first: a refusal need not wait for all that a run imports
+    from delta_mirror.jobs.baseline import Wishes, run_baseline
+
+    wait = -1.0 if if_running == "wait" else 0.0
+    selection = as_selection(tenants, locations, entities)
+    wishes = Wishes(source, selection, wanted_date, force, dry_run, wait, deadline)
+    lines = said.verbose or said.log_format == "json"
+    with (
+        told_to_stop("what was not loaded is as it was") as stopped,
+        FileWatch(quiet=said.quiet, as_lines=lines) as watch,
+    ):
+        report = unless_busy(lambda: run_baseline(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)
+    if report is None:
+        return stopped.exit_code
+    _tell_news(report)
+    if not said.quiet:
+        for warning in report.warnings:
+            warn(warning)
+    try:
+        with as_far_as_read():
+            if as_json:
+                print_json(_as_json(report))
+            elif not said.quiet:
+                _print(report, dry_run=dry_run)
+    finally:
+        _complain(report)
+    return stopped.exit_code or _exit_code(report)
+
+
+def _exit_code(report: "BaselineReport") -> int:
+    from delta_mirror.errors import UnfinishedError
+
+    if report.is_whole:
+        return 0
+    is_unfinished = report.outcome == "stopped" or any(isinstance(each.error, UnfinishedError) for each in report.streams)
+    return EXIT_UNFINISHED if report.has_loaded or is_unfinished else EXIT_REFUSED
+
+
+def _print(report: "BaselineReport", *, dry_run: bool) -> None:
+    for each in report.streams:
+        told = "not loaded" if each.loaded is None else f"{each.loaded.rows:>11,} rows  {_told(each.loaded)}"
+        click.echo(f"{each.stream!s:<42} {each.baseline}  {told}")
+    if not report.has_loaded:
+        click.echo("nothing was loaded")
+        return
+    head = "dry run, nothing written" if dry_run else f"run {report.id}"
+    seconds = max(report.ended_at - report.started_at, 0.001)
+    rows = sum(each.loaded.rows for each in report.streams if each.loaded)
+    done = sum(each.loaded is not None for each in report.streams)
+    click.echo(
+        f"{head}: {done} of {len(report.streams)} streams, {rows:,} rows in {seconds:.1f} s ({rows / seconds:,.0f} a second)"
+    )
+    _print_missed(report, dry_run=dry_run)
+
+
+def _print_missed(report: "BaselineReport", *, dry_run: bool) -> None:
+    """Print what the deltas had missed, of the streams that stood on a starter before."""
+    again = [each for each in report.streams if each.loaded and not each.loaded.is_first]
+    if not again:
+        return
+    missed = [each for each in again if each.loaded and _differs(each.loaded)]
+    if not missed:
+        click.echo("the deltas had missed nothing: every record was as the export has it, or has changed since")
+    else:
+        where = "" if dry_run else f"; `sync changes --run {report.id}` lists them"
+        click.echo(f"what the deltas had missed is in the lines above{where}")
+
+
+def _differs(loaded: "Loaded") -> bool:
+    counts = loaded.counts
+    return bool(counts.inserted or counts.replaced or counts.deleted or counts.revived)
+
+
+def _told(loaded: "Loaded") -> str:
+    counts = loaded.counts
+    numbers = (
+        (counts.inserted, "loaded" if loaded.is_first else "inserted"),
+        (counts.replaced, "replaced"),
+        (counts.deleted, "deleted"),
+        (counts.revived, "revived"),
+        (counts.unchanged, "unchanged"),
+        (loaded.newer, "changed since and left"),
+        (counts.quarantined, "in quarantine"),
+    )
+    return ", ".join(f"{number:,} {what}" for number, what in numbers if number) or "no records"
+
+
+def _tell_news(report: "BaselineReport") -> None:
+    for note in report.notes:
+        tell(note)
+    for each in report.streams:
+        if each.loaded is None:
+            continue
+        for message in each.loaded.said:
+            tell(f"{each.stream}: {message}")
+        for aside in each.loaded.aside:
+            rows = f"{aside.rows:,} row{'' if aside.rows == 1 else 's'}"
+            tell(f"{each.stream}: {rows} of {aside.table} set aside: {aside.reason}")
+
+
+def _complain(report: "BaselineReport") -> None:
+    for each in report.streams:
+        if each.error:
+            complain(str(each.error))
+        if each.loaded and each.loaded.counts.quarantined:
+            complain(_in_quarantine(each))
+    for trouble in report.trouble:
+        complain(trouble)
+    if report.outcome == "stopped" and report.id is not None:
+        warn(f"run {report.id} was stopped")
+
+
+def _in_quarantine(report: "Report") -> str:
+    number = report.loaded.counts.quarantined if report.loaded else 0
+    return f"{report.stream}: {number} records could not be applied and are in quarantine; `sync quarantine list` shows why"
+
+
+def _as_json(report: "BaselineReport") -> dict[str, object]:
+    """Return the run's row of `_runs`, with its streams; `id` is null where the run has changed nothing."""
+    from delta_mirror.core.plan import Counts
+    from delta_mirror.mirror.file import own_time
+
+    return {
+        "id": report.id,
+        "command": "full-starter",
+        "started_at": own_time(report.started_at),
+        "ended_at": own_time(report.ended_at),
+        "outcome": report.outcome,
+        "calls": report.calls,
+        "pages": 0,
+        **report.counts.as_dict(),
+        "streams": [
+            {
+                **each.stream._asdict(),
+                "baseline": each.baseline,
+                "rows": each.loaded.rows if each.loaded else 0,
+                **(each.loaded.counts if each.loaded else Counts()).as_dict(),
+                "set_aside": [aside._asdict() for aside in each.loaded.aside] if each.loaded else [],
+                "error": str(each.error) if each.error else None,
+            }
+            for each in report.streams
+        ],
+        "trouble": report.trouble,
+    }

@@ -1,0 +1,221 @@
+"""A Starter Export as the jobs read it: where it lies, which run of each location is meant, and its files into a staging.
+
+Invariants:
+
+- Only what is configured and selected is read; what was passed over is said.
+- A file that is refused leaves its whole entity out, before the mirror is touched.
+- What is worked on lies in a private folder that is empty before and gone afterwards.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from delta_mirror.config import Config
+from delta_mirror.core.model import Stream
+from delta_mirror.dds.export import Batch, GivenColumn, read_table
+from delta_mirror.dds.export_runs import ExportFile, ExportRun, choose_runs
+from delta_mirror.dds.export_source import Source, open_source
+from delta_mirror.dds.export_tables import TableFacts, facts_of
+from delta_mirror.dds.sftp_address import is_address
+from delta_mirror.dds.tables import CHANGED, DELETE_MARKS, KEY
+from delta_mirror.errors import RefusedError
+from delta_mirror.jobs.selection import Selection
+from delta_mirror.jobs.session import LOOK_AROUND
+from delta_mirror.mirror.baseline import Dates
+from delta_mirror.mirror.staging import Check, Mark, Rules, Staging, work_folder
+
+DEFAULT_ENTITIES = ("Client", "Employee", "Appointment", "Sale")  # as of `[dds] entities`, for a file without that section
+
+Place = tuple[int, int]
+"""A tenant and one of its locations."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the reading of the files has come. `total` and `read` are bytes of all selected files, `rows` those of all files.
+
+    `stage` is what is being done with `stream` just now.
+    """
+
+    total: int = 0
+    read: int = 0
+    rows: int = 0
+    stream: Stream | None = None
+    stage: str = "reading"
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One entity of one location in an export: the unit that is loaded, compared or refused as a whole."""
+
+    stream: Stream
+    run: ExportRun
+    files: Sequence[tuple[TableFacts, ExportFile]]
+
+    @property
+    def dates(self) -> Dates:
+        """What the date of the files sets; of two dates the earlier."""
+        return Dates.of(min(self.run.dates))
+
+    @property
+    def tables(self) -> set[str]:
+        """The mirror's names of the tables that the export has of it."""
+        return {facts.table for facts, _ in self.files}
+
+
+@dataclass(slots=True)
+class Starter:
+    """A Starter Export, open. `passed_over` says what is not read and why; `incomplete` are places that have no complete run."""
+
+    parts: list[Part]
+    passed_over: list[str]
+    incomplete: list[Place]
+    progress: Progress
+    check: Check
+    _source: Source
+    _folder: Path
+    _watch: Watch
+    _columns: Mapping[str, Sequence[GivenColumn]]
+
+    @contextmanager
+    def staged(self, part: Part) -> Iterator[Staging]:
+        """Let the body have the files of *part* in a staging that is complete.
+
+        Raises:
+            ExportError: a file, or what the files say together, is refused.
+        """
+        rules = Rules(KEY, CHANGED, [Mark(*mark) for mark in DELETE_MARKS.get(part.stream.entity, ())])
+        self.progress.stream, self.progress.stage = part.stream, "reading"
+        read_before, size = self.progress.read, sum(file.size for _, file in part.files)
+        try:
+            with Staging(self._folder, part.stream, rules, self.check) as staging:
+                for facts, file in part.files:
+                    with self._source.open(file) as chunks:
+                        batches = read_table(self._counted(chunks), file.name, facts, self._columns.get(file.table.lower(), ()))
+                        staging.load(facts, file.name, self._with_rows_counted(batches))
+                self._tell("sorting")
+                staging.settle()
+                staging.close()
+                self._tell("comparing")
+                yield staging
+        finally:
+            self.progress.read = read_before + size
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.check()
+            self.progress.read += len(chunk)
+            self._watch(self.progress)
+            yield chunk
+
+    def _with_rows_counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.progress.rows += len(batch.rows)
+            yield batch
+
+    def _tell(self, stage: str) -> None:
+        self.progress.stage = stage
+        self._watch(self.progress)
+
+
+@contextmanager
+def open_starter(
+    config: Config,
+    source: str | None,
+    places: Sequence[Place] | None,
+    selection: Selection,
+    *,
+    wanted_date: date | None = None,
+    folder: Path,
+    watch: Watch = lambda progress: None,
+    check: Check = lambda: None,
+) -> Iterator[Starter]:
+    """Open the Starter Export at *source*, by default the configured one, and choose what is to be read of it.
+
+    *places* are the configured ones, None where every place that the export has is meant. *folder* is for work.
+
+    Raises:
+        RefusedError: there is no source, or it cannot be read as one.
+        UnfinishedError: the host of an address cannot be reached.
+    """
+    starter = config.starter
+    source = source or starter.source
+    if not source:
+        raise RefusedError(
+            "no SOURCE is given and [starter] source is empty; name the folder above Tenant<id>/Location<id>, or an address "
+            "like sftp://user@host/path"
+        )
+    with open_source(
+        source,
+        key_file=starter.key_file,
+        # Looked up for an address alone: whoever reads a folder need not have it.
+        key_passphrase=starter.key_passphrase.reveal() if starter.key_passphrase and is_address(source) else None,
+        known_hosts=starter.known_hosts,
+        work_folder=folder,
+        timeout=config.http.timeout,
+        attempts=config.http.attempts,
+        check=check,
+        sleep=lambda seconds: _sleep(seconds, check),
+    ) as opened:
+        files = opened.list()
+        there = {(file.tenant_id, file.location_id) for file in files}
+        entities = [name for name in _entities(config) if not selection.entities or name in selection.entities]
+        wanted = [place for place in (sorted(there) if places is None else places) if _is_selected(selection, place)]
+        runs, passed_over = choose_runs(files, wanted, entities, wanted_date) if wanted and entities else ([], [])
+        parts = [part for run in runs for part in _parts(run, entities)]
+        total = sum(file.size for part in parts for _, file in part.files)
+        chosen = {(run.tenant_id, run.location_id) for run in runs}
+        incomplete = [place for place in wanted if place in there and place not in chosen]
+        columns = {
+            table.lower(): [column.name if column.type is None else (column.name, column.type) for column in listed]
+            for table, listed in starter.columns.items()
+        }
+        said = [*opened.remarks, *passed_over]
+        yield Starter(parts, said, incomplete, Progress(total), check, opened, folder, watch, columns)
+
+
+@contextmanager
+def folder_for_work(config: Config, *, is_file: bool) -> Iterator[Path]:
+    """Make the folder for work: beside the mirror, where that *is_file*, else where the system has room for such things."""
+    with ExitStack() as stack:
+        if is_file:
+            yield stack.enter_context(work_folder(config.mirror.path))
+        else:
+            yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="delta-mirror-")))
+
+
+def _sleep(seconds: float, check: Check) -> None:
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, LOOK_AROUND))
+
+
+def _entities(config: Config) -> Sequence[str]:
+    return DEFAULT_ENTITIES if config.dds is None else config.dds.entities
+
+
+def _is_selected(selection: Selection, place: Place) -> bool:
+    return (not selection.tenants or place[0] in selection.tenants) and (
+        not selection.locations or place[1] in selection.locations
+    )  # fmt: skip
+
+
+def _parts(run: ExportRun, entities: Sequence[str]) -> Iterator[Part]:
+    """Yield what *run* has of each entity, in their order; the root first, then by name."""
+    known = [(facts_of(file.table, entities), file) for file in run.files.values()]
+    for entity in entities:
+        files = sorted(
+            ((facts, file) for facts, file in known if facts.entity == entity),
+            key=lambda each: (not each[0].is_root, each[1].table),
+        )
+        if files:
+            yield Part(Stream(run.tenant_id, run.location_id, entity), run, files)

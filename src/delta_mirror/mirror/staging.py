@@ -1,0 +1,559 @@
+"""One entity of one location as a Starter Export has it, laid out beside the mirror so that SQLite can compare and move it.
+
+Invariants:
+
+- The staging is a SQLite file of its own, without a journal, in a private folder beside the mirror. It is thrown away after
+  every entity; what a killed run has left goes at the beginning of the next one.
+- Rows go in as they are read. Then each table is sorted once by the key of its record, and from then on everything is read in
+  that order: comparing and inserting walk through both files from front to back, however large they are.
+- A row that belongs to no record is never loaded, and is counted with the reason.
+- What a child row only repeats of its record or of the row above it is left out, value by value; what says something else stays.
+- Memory is flat: SQLite sorts in the same folder what does not fit into its cache.
+
+How it is used (the names `i`, `s` and `p` are those of the queries):
+
+    with work_folder(mirror_path) as folder, Staging(folder, stream, rules) as staging:
+        for shape, batches in files:
+            staging.load(shape, file_name, batches)
+        staging.settle()            # ExportError: the export contradicts itself
+        with mirror.attached(staging.path): ...   # see mirror/comparison.py and mirror/baseline.py
+"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from delta_mirror.core.model import Stream, Value
+from delta_mirror.core.values import read_ticks
+from delta_mirror.errors import ExportError
+from delta_mirror.mirror.file import translated
+
+AS = "starter"  # the staging's name on a connection
+CACHE = -16384  # KiB; SQLite sorts in as much, too
+_PROGRESS = 20_000  # steps of SQLite's machine between two looks at whether the run was told to stop
+_SAMPLE = 1000  # rows by which the column is found that holds the key
+
+Check = Callable[[], None]
+"""Returns if the work may go on; raises what is to end it."""
+
+
+class Shape(Protocol):
+    """What is known of one table of an export: where its rows belong. See `delta_mirror.dds.export_tables.TableFacts`."""
+
+    @property
+    def table(self) -> str:
+        """The mirror's name of the table."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether its rows are records."""
+
+    @property
+    def parent(self) -> str | None:
+        """The table of the rows that its own hang on, None where that is the root."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Columns that may hold the key of the record, best first."""
+
+    @property
+    def parent_key(self) -> str | None:
+        """The column that points to the row of `parent`."""
+
+    @property
+    def own_key(self) -> str | None:
+        """The column by which rows of other tables point to this table's."""
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """Columns that are left out where they only repeat what stands above."""
+
+
+class Rows(Protocol):
+    """Some rows of one file, in order. See `delta_mirror.dds.export.Batch`."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names, as they are stored."""
+
+    @property
+    def rows(self) -> list[tuple[Value | None, ...]]:
+        """The values, in their stored form."""
+
+
+class Mark(NamedTuple):
+    """What marks a record as deleted: *state* in *column* of the root, or of every row of the child *table*, at least one."""
+
+    table: str | None
+    column: str
+    state: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the service's rules say of an entity: the name of its key, of its change date, and what marks it as deleted."""
+
+    key: str
+    changed: str
+    marks: Sequence[Mark]
+
+
+class Aside(NamedTuple):
+    """Rows of a table that were not loaded, and why."""
+
+    table: str
+    rows: int
+    reason: str
+
+
+class Column(NamedTuple):
+    """A column of a staged table: its name in the export, and what gives its value in a query."""
+
+    name: str
+    value: str
+
+
+@dataclass(slots=True)
+class StagedTable:
+    """One table of the staging.
+
+    `number` is in the names of its SQLite tables; `columns` are those to be stored; `rows` how many of its rows belong to a
+    record. `places` are the columns of the file by name, as they are called in the staging.
+    """
+
+    shape: Shape
+    number: int
+    file: str
+    places: dict[str, str] = field(default_factory=dict)
+    columns: list[Column] = field(default_factory=list)
+    raw_rows: int = 0
+    rows: int = 0
+
+    @property
+    def raw(self) -> str:
+        """The table of the rows as they were read."""
+        return f"{AS}.raw_{self.number}"
+
+    @property
+    def sorted(self) -> str:
+        """The table of the rows in the order of their records."""
+        return f"{AS}.rows_{self.number}"
+
+    @property
+    def spans(self) -> str:
+        """The table that has, of each record, its first row and how many there are."""
+        return f"{AS}.spans_{self.number}"
+
+    @property
+    def links(self) -> str:
+        """The table that has, of each row that others point to, record and number."""
+        return f"{AS}.links_{self.number}"
+
+    def joined(self) -> str:
+        """Return the joins that add to the records `i` their rows `p`, in order; `s` is the span."""
+        if self.shape.is_root:
+            return f"cross join {self.sorted} p on p.rowid = i.place"
+        return (
+            f"cross join {self.spans} s on s.id = i.id "
+            f"cross join {self.sorted} p on p.rowid between s.first and s.first + s.rows - 1"
+        )
+
+
+@contextmanager
+def work_folder(mirror: Path) -> Iterator[Path]:
+    """Make the private folder beside *mirror*, empty, and remove it afterwards. Only under the mirror's lock.
+
+    A killed run has left its own; it goes first.
+    """
+    folder = mirror.resolve().with_name(mirror.name + ".starter")
+    _remove(folder)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        raise ExportError(f"{folder} is in the way: the folder for work on a Starter Export has this name; move it away")
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+class Staging:
+    """The export's version of one stream; a context manager. See the module's own text."""
+
+    def __init__(self, folder: Path, stream: Stream, rules: Rules, check: Check = lambda: None) -> None:
+        self.stream = stream
+        self.rules = rules
+        self.path = folder / "staging.db"
+        self.tables: dict[str, StagedTable] = {}
+        self.aside: list[Aside] = []
+        self.records = 0
+        self._check = check
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        self.path.unlink(missing_ok=True)
+        # Made by us, so that nobody else can read it; SQLite gives its own files the mode of this one.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with translated(self.path):
+            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            # Where SQLite puts what it sorts, for the whole process: /tmp may be small, and belongs to others, too.
+            self._connection.execute(f"pragma temp_store_directory = {_literal(str(self.path.parent))}")
+            attach(self._connection, self.path)
+            self._connection.create_function("ticks", 1, _ticks, deterministic=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._connection is not None:
+            self._connection.execute("pragma temp_store_directory = ''")
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the connection that fills the staging; the file stays."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def root(self) -> StagedTable | None:
+        """The root table, None where the export has none: then the root of a record is its key alone."""
+        return next((table for table in self.tables.values() if table.shape.is_root), None)
+
+    @property
+    def children(self) -> list[StagedTable]:
+        """The other tables."""
+        return [table for table in self.tables.values() if not table.shape.is_root]
+
+    @property
+    def rows(self) -> int:
+        """How many rows belong to a record, roots included."""
+        return self.records + sum(table.rows for table in self.children)
+
+    def load(self, shape: Shape, file: str, batches: Iterable[Rows]) -> int:
+        """Take in the rows of one file, and return how many there were. No batch at all: the table is there, and empty.
+
+        Raises:
+            ExportError: two files bring one table, or two of its columns have one name.
+        """
+        known = self.tables.get(shape.table)
+        if known is not None:
+            raise ExportError(
+                f"{file}: {known.file} brings the same table of the mirror, {shape.table}; {self._left_as_it_was()}"
+            )
+        table = self.tables[shape.table] = StagedTable(shape, len(self.tables), file)
+        sql = self._sql
+        with translated(self.path):
+            sql("begin")
+            insert = ""
+            for batch in batches:
+                self._check()
+                if not insert:
+                    self._begin_table(table, batch.columns)
+                    insert = f"insert into {table.raw} values ({', '.join('?' * len(batch.columns))})"
+                if batch.rows:
+                    assert self._connection is not None  # noqa: S101 - open as long as it is filled
+                    self._connection.executemany(insert, batch.rows)
+                    table.raw_rows += len(batch.rows)
+            sql("commit")
+        return table.raw_rows
+
+    def _begin_table(self, table: StagedTable, columns: Sequence[str]) -> None:
+        table.places = {name: f"c{place}" for place, name in enumerate(columns)}
+        if len(table.places) < len(columns):
+            raise ExportError(f"{table.file}: two of its columns have one name; {self._left_as_it_was()}")
+        self._sql(f"create table {table.raw} ({', '.join(table.places.values())})")
+
+    def settle(self) -> None:
+        """Sort everything by record and find out what belongs together; `aside` has what does not.
+
+        Raises:
+            ExportError: a key stands twice among the roots, or it cannot be told to which record the rows of a table belong.
+        """
+        with translated(self.path), self._watched():
+            sql = self._sql
+            sql("begin")
+            sql(f"create table {AS}.ids (id primary key, place, changed, gone default 0{self._carried()}) without rowid")
+            if (root := self.root) is not None:
+                self._settle_root(root)
+            for table in self._parents_first():
+                self._settle_child(table)
+            if root is None:
+                self._make_roots()
+            for table in self._parents_first():
+                self._drop_strays(table)
+                self._find_repeated(table)
+            self._find_gone()
+            self.records = int(sql(f"select count(*) from {AS}.ids").fetchone()[0])
+            sql("commit")
+
+    # ---- roots
+
+    def _carried_names(self) -> list[str]:
+        """Return the columns of the root that child rows may repeat, beside its key."""
+        root = self.root
+        if root is None:
+            return []
+        wanted = dict.fromkeys(name for table in self.children for name in table.shape.repeated)
+        plain = {self.rules.key, "TenantId", "LocationId", *root.shape.key}
+        return [name for name in wanted if name in root.places and name not in plain]
+
+    def _carried(self) -> str:
+        return "".join(f", r{place}" for place, _ in enumerate(self._carried_names()))
+
+    def _settle_root(self, root: StagedTable) -> None:
+        if not root.places:  # a file without a header and without rows
+            return
+        names = [name for name in root.shape.key if name in root.places]
+        if not names:
+            raise ExportError(
+                f"{root.file}: no column holds the key of its records ({' or '.join(root.shape.key)}); {self._left_as_it_was()}"
+            )
+        key = _first_filled([root.places[name] for name in names])
+        places = ", ".join(root.places.values())
+        sql = self._sql
+        sql(f"create table {root.sorted} (_id, {places})")
+        sql(
+            f"insert into {root.sorted} select cast({key} as text), {places} from {root.raw} "
+            f"where {key} is not null order by 1, rowid"
+        )
+        sql(f"drop table {root.raw}")
+        carried = "".join(f", {root.places[name]}" for name in self._carried_names())
+        changed = f"ticks({root.places[self.rules.changed]})" if self.rules.changed in root.places else "null"
+        try:
+            sql(f"insert into {AS}.ids select _id, rowid, {changed}, 0{carried} from {root.sorted}")
+        except sqlite3.IntegrityError as error:
+            raise ExportError(
+                f"{root.file}: one key stands in more than one row, so that it cannot be told which of them holds; "
+                f"{self._left_as_it_was()}"
+            ) from error
+        root.rows = int(sql(f"select count(*) from {root.sorted}").fetchone()[0])
+        self._put_aside(root, root.raw_rows - root.rows, "they bear no key")
+        qualified = _first_filled([f"p.{root.places[name]}" for name in names])
+        for name, place in root.places.items():
+            if name == names[0]:
+                root.columns.append(Column(self.rules.key, qualified))
+            elif name not in names:
+                root.columns.append(Column(name, f"p.{place}"))
+            elif self._holds(f"nullif(p.{place}, {qualified})", f"{root.sorted} p"):
+                root.columns.append(Column(name, f"nullif(p.{place}, {qualified})"))
+
+    def _make_roots(self) -> None:
+        """Let the records be what the child rows name: of these entities no table of roots is exported."""
+        tables = [table for table in self.children if table.places]
+        if tables:
+            named = " union ".join(f"select id from {table.spans}" for table in tables)
+            self._sql(f"insert into {AS}.ids (id) select id from ({named}) order by 1")
+
+    # ---- child rows
+
+    def _parents_first(self) -> list[StagedTable]:
+        """Return the child tables with rows of any number, parents before what hangs on them."""
+        ordered: list[StagedTable] = []
+        left = [table for table in self.children if table.places]
+        while left:
+            ready = [table for table in left if table.shape.parent not in {other.shape.table for other in left}] or left
+            ordered += ready
+            left = [table for table in left if table not in ready]
+        return ordered
+
+    def _parent_of(self, table: StagedTable) -> StagedTable | None:
+        """Return the table that the rows of *table* hang on, None where they belong directly to the root."""
+        if table.shape.parent is None or table.shape.parent_key not in table.places:
+            return None
+        return self.tables.get(table.shape.parent)
+
+    def _hangs_on_nothing(self, table: StagedTable) -> bool:
+        """Return whether *table* points to a table that the export lacks, or that is empty."""
+        if table.shape.parent is None or table.shape.parent_key not in table.places:
+            return False
+        parent = self.tables.get(table.shape.parent)
+        return parent is None or not parent.places or parent.shape.own_key not in parent.places
+
+    def _settle_child(self, table: StagedTable) -> None:
+        sql = self._sql
+        copied = ", ".join(f"r.{place}" for place in table.places.values())
+        sql(f"create table {table.sorted} (_id, _parent_n, {', '.join(table.places.values())})")
+        if not self._hangs_on_nothing(table):
+            parent = self._parent_of(table)
+            if parent is not None:
+                pointer = table.places[table.shape.parent_key or ""]
+                chosen = f"l.id, l.n, {copied} from {table.raw} r cross join {parent.links} l on l.own = r.{pointer}"
+            else:
+                key = self._find_key(table)
+                chosen = f"cast({key} as text), null, {copied} from {table.raw} r where {key} is not null and {key} <> ''"
+            sql(f"insert into {table.sorted} select {chosen} order by 1, r.rowid")
+        sql(f"drop table {table.raw}")
+        sql(f"create table {table.spans} (id primary key, first, rows) without rowid")
+        sql(f"insert into {table.spans} select _id, min(rowid), count(*) from {table.sorted} group by _id")
+        own_key = table.shape.own_key
+        if own_key in table.places and any(other.shape.parent == table.shape.table for other in self.children):
+            # Rows of records that are not there are among them: what hangs on those is as much without a root as they are.
+            own = f"p.{table.places[own_key or '']}"
+            sql(f"create table {table.links} (own primary key, id, n) without rowid")
+            sql(
+                f"insert or ignore into {table.links} select {own}, s.id, p.rowid - s.first from {table.spans} s "
+                f"cross join {table.sorted} p on p.rowid between s.first and s.first + s.rows - 1 "
+                f"where {own} is not null order by 1, p.rowid"
+            )
+
+    def _find_key(self, table: StagedTable) -> str:
+        """Return the column that holds the key of the record.
+
+        The service's documents do not name it for every table. Then it is the one column that no row lacks and whose values are
+        keys of roots; not of all rows, for some may have lost their root.
+        """
+        candidates = [name for name in table.shape.key if name in table.places]
+        if self.root is None and not candidates:
+            raise ExportError(
+                f"{table.file}: no column holds the key of its records ({' or '.join(table.shape.key)}); {self._left_as_it_was()}"
+            )
+        named = [name for name in candidates if self.root is None or any(self._meets_roots(table, name))]
+        others = [] if named else [name for name in table.places if self._is_filled_with_keys(table, name)]
+        if len(others) > 1:
+            raise ExportError(
+                f"{table.file}: it cannot be told which column holds the key of its records, {' or '.join(map(repr, others))}; "
+                f"{self._left_as_it_was()}"
+            )
+        chosen = [*named, *others, *candidates]
+        return f"r.{table.places[chosen[0]]}" if chosen else "null"
+
+    def _is_filled_with_keys(self, table: StagedTable, name: str) -> bool:
+        met = self._meets_roots(table, name)
+        return None not in met and 2 * sum(map(bool, met)) > len(met)
+
+    def _meets_roots(self, table: StagedTable, name: str) -> list[int | None]:
+        """Return, of the first rows, whether the column *name* has the key of a root; None where it has nothing."""
+        is_key = f"nullif({table.places[name]}, '') in (select id from {AS}.ids)"
+        found = self._sql(f"select {is_key} from {table.raw} order by rowid limit {_SAMPLE}")
+        return [met for (met,) in found]
+
+    def _drop_strays(self, table: StagedTable) -> None:
+        """Take out the spans of records that are not there; their rows stay where nobody looks for them."""
+        sql = self._sql
+        found = int(sql(f"select coalesce(sum(rows), 0) from {table.spans}").fetchone()[0])
+        sql(f"delete from {table.spans} where id not in (select id from {AS}.ids)")
+        table.rows = int(sql(f"select coalesce(sum(rows), 0) from {table.spans}").fetchone()[0])
+        above = f"row of {table.shape.parent}" if table.shape.parent_key in table.places else self.stream.entity
+        if self.root is not None:
+            self._put_aside(table, table.raw_rows - table.rows, f"the {above} that they belong to is not in the export")
+        else:
+            self._put_aside(table, table.raw_rows - found, "they bear no key")
+
+    def _find_repeated(self, table: StagedTable) -> None:
+        """Choose the columns of *table* that are stored: all but those that only repeat what stands above."""
+        candidates = {name: self._unless_repeated(table, name) for name in table.shape.repeated if name in table.places}
+        kept: set[str] = set()
+        if candidates and table.rows:
+            says_more = ", ".join(f"max({value} is not null)" for value in candidates.values())
+            found = self._sql(f"select {says_more} from {AS}.ids i {table.joined()}").fetchone()
+            kept = {name for name, more in zip(candidates, found, strict=True) if more}
+        for name, place in table.places.items():
+            if name in kept:
+                table.columns.append(Column(name, candidates[name]))
+            elif name not in candidates:
+                table.columns.append(Column(name, f"p.{place}"))
+
+    def _unless_repeated(self, table: StagedTable, name: str) -> str:
+        """Return what gives the value of a column where it says more than the rows above, else NULL."""
+        value = f"p.{table.places[name]}"
+        own = {"TenantId": self.stream.tenant_id, "LocationId": self.stream.location_id}
+        if name in own:
+            return f"iif({value} in ({own[name]}, '{own[name]}'), null, {value})"
+        if name == self.rules.key or name in table.shape.key:
+            return f"iif(cast({value} as text) = i.id, null, {value})"
+        carried = self._carried_names()
+        if name in carried:
+            value = f"nullif({value}, i.r{carried.index(name)})"
+        if name == table.shape.parent_key and self._parent_of(table) is not None:
+            return "null"  # the rows were joined by it
+        return value
+
+    def _find_gone(self) -> None:
+        """Note which records the export marks as deleted."""
+        for mark in self.rules.marks:
+            table = self.root if mark.table is None else self.tables.get(mark.table)
+            if table is None or mark.column not in table.places or not (table.rows or table.shape.is_root):
+                continue
+            state = f"coalesce(p.{table.places[mark.column]} in ({mark.state}, '{mark.state}'), 0)"
+            self._sql(
+                f"update {AS}.ids set gone = 1 where id in (select i.id from {AS}.ids i {table.joined()} "
+                f"group by i.id having min({state}) = 1)"
+            )
+
+    # ---- for all
+
+    def _sql(self, statement: str) -> sqlite3.Cursor:
+        assert self._connection is not None  # noqa: S101 - open as long as it is filled
+        return self._connection.execute(statement)
+
+    def _holds(self, value: str, table: str) -> bool:
+        return bool(self._sql(f"select exists (select 1 from {table} where {value} is not null)").fetchone()[0])
+
+    def _put_aside(self, table: StagedTable, rows: int, reason: str) -> None:
+        if rows:
+            self.aside.append(Aside(table.shape.table, rows, reason))
+
+    def _left_as_it_was(self) -> str:
+        return f"nothing of it was loaded, and {self.stream} is as it was"
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        assert self._connection is not None  # noqa: S101 - open as long as it is filled
+        with watched(self._connection, self._check):
+            yield
+
+
+def attach(connection: sqlite3.Connection, path: Path) -> None:
+    """Attach the staging at *path* to *connection*, where it is called `AS`."""
+    connection.execute(f"attach ? as {AS}", (str(path),))
+    connection.execute(f"pragma {AS}.journal_mode = off")
+    connection.execute(f"pragma {AS}.synchronous = off")
+    connection.execute(f"pragma {AS}.cache_size = {CACHE}")
+    connection.execute(f"pragma {AS}.secure_delete = off")
+
+
+@contextmanager
+def watched(connection: sqlite3.Connection, check: Check) -> Iterator[None]:
+    """Let *check* end even a single long statement of *connection*: what it raises comes out of the body."""
+    raised: list[BaseException] = []
+
+    def look() -> int:
+        try:
+            check()
+        except BaseException as error:  # noqa: BLE001 - it is raised again as soon as SQLite has let go
+            raised.append(error)
+            return 1
+        return 0
+
+    connection.set_progress_handler(look, _PROGRESS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if raised and error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise raised[0] from None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _ticks(value: object) -> int | None:
+    return read_ticks(value) if isinstance(value, str) else None
+
+
+def _first_filled(values: Sequence[str]) -> str:
+    filled = [f"nullif({value}, '')" for value in values]
+    return filled[0] if len(filled) == 1 else f"coalesce({', '.join(filled)})"
