@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from delta_mirror.errors import ConfigError
 
 ENTITIES = ("Client", "Employee", "Appointment", "Sale", "EmployeeSchedule", "EmployeeActual")
+MAPPED_ENTITIES = (*ENTITIES, "NexusClient")  # those of which a record can be tied to an Accela contact
 
 SECOND = 1  # seconds, as all durations here
 MINUTE = 60
@@ -118,7 +119,27 @@ class DdsSection:
     locations: tuple[Location, ...]
 
 
-_SECTIONS = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection}
+@dataclass(frozen=True, slots=True)
+class AccelaSection:
+    """`[accela]`. URLs end in no slash. What is empty in the file is empty here: only a push needs it.
+
+    `map` has the tables `[accela.map.ENTITY]` as written, each value a text or a table; what they mean is not looked at here.
+    """
+
+    auth_url: str
+    api_url: str
+    app_id: str = field(repr=False)  # may point at the wrong variable, and then holds a secret
+    app_secret: Secret
+    agency: str
+    environment: str
+    username: str = field(repr=False)
+    password: Secret
+    lang: str
+    map: Mapping[str, Mapping[str, object]]
+
+
+_SECTIONS = {"mirror": MirrorSection, "http": HttpSection, "dds": DdsSection, "accela": AccelaSection}
+_OPTIONAL = ("dds", "accela")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +151,7 @@ class Config:
     http: HttpSection
     dds: DdsSection | None
     warnings: tuple[str, ...]
+    accela: AccelaSection | None = None
 
     def require_dds(self) -> DdsSection:
         """Return `[dds]`.
@@ -141,6 +163,33 @@ class Config:
             msg = f"{self.path}: the section [dds] is missing, and this command needs it; config.example.toml shows its keys"
             raise ConfigError(msg)
         return self.dds
+
+    def require_accela(self) -> AccelaSection:
+        """Return `[accela]`, with everything that a call of the service needs.
+
+        Raises:
+            ConfigError: the file has no such section, or something in it is empty.
+        """
+        if self.accela is None:
+            msg = f"{self.path}: the section [accela] is missing, and this command needs it; config.example.toml shows its keys"
+            raise ConfigError(msg)
+        held = self.accela
+        needed = {
+            "app_id": held.app_id,
+            "app_secret": held.app_secret.reveal(),
+            "agency": held.agency,
+            "environment": held.environment,
+            "username": held.username,
+            "password": held.password.reveal(),
+        }
+        empty = [key for key, value in needed.items() if not value]
+        if empty:
+            msg = f"{self.path}: accela.{empty[0]} is empty, and a push needs it; the agency's administrator knows it"
+            raise ConfigError(msg)
+        if not held.map:
+            msg = f"{self.path}: there is no [accela.map.ENTITY], so nothing could be pushed; docs/accela.md shows two"
+            raise ConfigError(msg)
+        return held
 
 
 def find_config(given: str | None, environ: Mapping[str, str], cwd: Path | None, home: Path | None) -> Path:
@@ -186,20 +235,22 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     path = path.absolute()
     text, open_to_others = _read_file(path)
     tables = _read_toml(path, text)
-    sections = {name: _section(path, name, tables.pop(name, {})) for name in _SECTIONS if name != "dds" or name in tables}
+    sections = {name: _section(path, name, tables.pop(name, {})) for name in _SECTIONS if name not in _OPTIONAL or name in tables}
     for unknown in tables:
         _refuse_section(path, unknown)
-    dds = sections.get("dds")
+    dds, accela = sections.get("dds"), sections.get("accela")
     warnings = []
-    if dds and open_to_others and dds.holds_literal("client_secret"):
-        remedy = f'chmod 600 {path}, or give it as "env:NAME" or "file:PATH"'
-        warnings.append(f"{path}: dds.client_secret stands there in plain text, and others may read the file; {remedy}")
+    for name, key in (("dds", "client_secret"), ("accela", "app_secret"), ("accela", "password")):
+        if open_to_others and name in sections and sections[name].holds_literal(key):
+            remedy = f'chmod 600 {path}, or give it as "env:NAME" or "file:PATH"'
+            warnings.append(f"{path}: {name}.{key} stands there in plain text, and others may read the file; {remedy}")
     return Config(
         path=path,
         mirror=_read_mirror(sections["mirror"]),
         http=_read_http(sections["http"]),
         dds=None if dds is None else _read_dds(dds, environ),
         warnings=tuple(warnings),
+        accela=None if accela is None else _read_accela(accela, environ),
     )
 
 
@@ -268,6 +319,25 @@ def _read_dds(section: "_Section", environ: Mapping[str, str]) -> DdsSection:
     )
 
 
+def _read_accela(section: "_Section", environ: Mapping[str, str]) -> AccelaSection:
+    """Return `[accela]`, its secrets looked up."""
+    app_id = section.secret("app_id", "", environ, may_be_empty=True).reveal()
+    if not _fits_a_header(app_id):
+        section.refuse("app_id", "holds blanks at an end, control characters or letters outside ASCII, and goes into a header")
+    return AccelaSection(
+        auth_url=section.url("auth_url", "https://auth.accela.com", may_be_empty=False),
+        api_url=section.url("api_url", "https://apis.accela.com", may_be_empty=False),
+        app_id=app_id,
+        app_secret=section.secret("app_secret", "", environ, may_be_empty=True),
+        agency=section.header("agency", ""),
+        environment=section.header("environment", "PROD"),
+        username=section.secret("username", "", environ, may_be_empty=True).reveal(),
+        password=section.secret("password", "", environ, may_be_empty=True),
+        lang=section.header("lang", ""),
+        map=section.maps("map"),
+    )
+
+
 def _keys(section: str) -> tuple[str, ...]:
     """Return the keys of *section*: the fields of its dataclass."""
     return tuple(known.name for known in fields(_SECTIONS[section]))
@@ -293,8 +363,8 @@ class _Section:
 
     def holds_literal(self, key: str) -> bool:
         """Return whether the secret *key* stands in the file itself."""
-        value = self._table.get(key)
-        return isinstance(value, str) and not value.startswith(("env:", "file:"))
+        value = self._table.get(key, "")
+        return isinstance(value, str) and value != "" and not value.startswith(("env:", "file:"))
 
     def text(self, key: str, default: str) -> str:
         """Return a text."""
@@ -360,9 +430,35 @@ class _Section:
         except ValueError as error:
             self.refuse(key, str(error))
 
-    def secret(self, key: str, default: str, environ: Mapping[str, str]) -> Secret:
-        """Return a secret: the text itself, or what `env:NAME` or `file:PATH` leads to. It is never empty."""
+    def header(self, key: str, default: str) -> str:
+        """Return a text that can stand in a header of HTTP: printable ASCII without a blank at either end."""
         value = self.text(key, default)
+        if not _fits_a_header(value):
+            self.refuse(
+                key, "holds blanks at an end, control characters or letters outside ASCII; give it as the agency spells it"
+            )
+        return value
+
+    def maps(self, key: str) -> Mapping[str, Mapping[str, object]]:
+        """Return the tables `[accela.map.ENTITY]`; the values are texts and tables, whatever is in those."""
+        value = self._table.get(key, {})
+        if not isinstance(value, dict):
+            self.refuse(key, f"must be tables, written [{self._name}.{key}.Client], not {_kind(value)}")
+        for entity, fields_of in value.items():
+            if entity not in MAPPED_ENTITIES:
+                self.refuse(key, f"names {entity!r}, which is no entity; {_suggestion(entity, MAPPED_ENTITIES)}")
+            if not isinstance(fields_of, dict):
+                self.refuse(key, f"has {entity} as {_kind(fields_of)}; write a table [{self._name}.{key}.{entity}]")
+        return value
+
+    def secret(self, key: str, default: str, environ: Mapping[str, str], *, may_be_empty: bool = False) -> Secret:
+        """Return a secret: the text itself, or what `env:NAME` or `file:PATH` leads to.
+
+        It is never empty, unless nothing is written there and that is allowed.
+        """
+        value = self.text(key, default)
+        if not value and may_be_empty:
+            return Secret("")
         if value.startswith("env:"):
             name = value.removeprefix("env:")
             found = environ.get(name, "") if name else self.refuse(key, 'is "env:" without a name; write "env:NAME"')
@@ -570,6 +666,10 @@ def _why(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "may not be read by this user"
     return f"cannot be read ({error.strerror})"
+
+
+def _fits_a_header(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text == text.strip()
 
 
 def _is_utf8(text: str) -> bool:

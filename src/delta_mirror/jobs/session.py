@@ -132,7 +132,7 @@ def open_session(
     """
     dds = config.require_dds()
     with open_mirror(config, stop=stop, wait=wait, dry_run=dry_run, now=now) as mirror:
-        sleep = _interruptible(stop)
+        sleep = interruptible(stop)
         ledger = Ledger(
             mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock())
         )
@@ -300,7 +300,9 @@ def work_through(tasks: Sequence[Task], do: Callable[[Task], object], parallel: 
         finished += 1
 
 
-def _interruptible(stop: threading.Event) -> Callable[[float], None]:
+def interruptible(stop: threading.Event) -> Callable[[float], None]:
+    """Return a sleep that ends with StoppedError as soon as the run is told to stop."""
+
     def wait(seconds: float) -> None:
         if stop.wait(seconds):
             raise StoppedError
