@@ -140,10 +140,10 @@ class Accela:
         if answer.status == 401:
             answer = self._send(method, contact_id, self._renewed(), body)
         if answer.status == 401:
-            refusal = read_refusal(answer)
+            trace = answer.trace_id or "none"
             raise CredentialsError(
-                f"Accela refuses a token that it has just given: {refusal}. Check accela.app_id, accela.agency and "
-                f"accela.environment, and that the app has the scope {SCOPE}"
+                f"Accela refuses a token that it has just given: {read_refusal(answer)}, traceId {trace}. Check accela.app_id, "
+                f"accela.agency and accela.environment, and that the app has the scope {SCOPE}"
             )
         if answer.status == 429:
             raise UnansweredError("the service has too many calls (status 429)", wait=asked_pause(answer), is_limit=True)

@@ -134,7 +134,7 @@ def changed_beside(before: Contact, after: Contact, fields: Iterable[str]) -> li
     """Return the names of what differs between two readings of a contact, other than *fields*; of the address, its parts."""
     mapped = set(fields)
     parts, parts_after = _parts(before), _parts(after)
-    return [name for name in {**parts, **parts_after} if name not in mapped and parts.get(name) != parts_after.get(name)]
+    return sorted(name for name in {**parts, **parts_after} if name not in mapped and parts.get(name) != parts_after.get(name))
 
 
 def marks(contact_id: str, wanted: Wanted, fields: Iterable[str]) -> dict[str, str]:

@@ -233,7 +233,7 @@ def _column(place: str, name: str, columns: Sequence[str], table: str) -> str:
     found = _spelt(name, columns)
     if found is None:
         near = _closest(name, columns)
-        hint = f"did you mean {near}?" if near else "`sync changes` and any SQLite tool show which there are"
+        hint = f"did you mean {near}?" if near else "a column is there once a record has borne it"
         raise ConfigError(f"{place}: {_shown(name)} is no column of {table} in the mirror; {hint}")
     return found
 

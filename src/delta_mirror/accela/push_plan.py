@@ -52,10 +52,9 @@ class Refusal(NamedTuple):
         return self.status < 500
 
     def __str__(self) -> str:
-        """Return it as messages have it: without the service's own words, which can hold values."""
+        """Return it as messages have it: without the service's own words, which can hold values, and alike for many contacts."""
         about = f", naming {', '.join(self.named)}" if self.named else ""
-        trace = f", traceId {self.trace_id}" if self.trace_id else ""
-        return f"{self.code} (status {self.status}{trace}){about}"
+        return f"{self.code} (status {self.status}){about}"
 
 
 class Lost(NamedTuple):

@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -48,6 +48,8 @@ def print_report(report: "PushReport", *, quiet: bool, verbose: bool) -> None:
 def _line(each: "Pushed") -> str:
     fields = f" {', '.join(each.changes)}" if each.changes and each.outcome == "pushed" else ""
     notes = [note for note in (each.error, each.warning) if note]
+    if notes and each.trace_id:
+        notes.append(f"traceId {each.trace_id}")
     if each.beside:
         notes.append(f"changed beside it, by somebody else or by a script: {', '.join(each.beside)}")
     return _plain(f"contact {each.link.contact_id} ({each.link.who}): {_outcome(each)}{fields}{_joined(notes)}")
@@ -66,7 +68,7 @@ def _outcome(each: "Pushed") -> str:
     return WORDS.get(each.outcome, each.outcome)
 
 
-def _joined(notes: list[str | None]) -> str:
+def _joined(notes: Sequence[str | None]) -> str:
     said = "; ".join(note for note in notes if note)
     return f": {said}" if said else ""
 
