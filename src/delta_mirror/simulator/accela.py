@@ -132,6 +132,7 @@ class AccelaService:
         written: contact id and body of every PUT that was carried out.
         faults: what is to go wrong.
         before_write, after_write: called with the contact's id around every write, for somebody else who changes it, too.
+        before_answer, after_answer: called with every call, once it is in `calls` and once its answer is out.
     """
 
     def __init__(
@@ -144,6 +145,8 @@ class AccelaService:
         self.faults: list[AccelaFault] = []
         self.before_write: Callable[[str], object] | None = None
         self.after_write: Callable[[str], object] | None = None
+        self.before_answer: Callable[[AccelaCall], object] | None = None
+        self.after_answer: Callable[[AccelaCall], object] | None = None
         self.username, self.password = USERNAME, PASSWORD
         self._clock = clock or Clock.running()
         self._tokens: dict[str, int] = {}  # token -> ticks at which it ends
@@ -315,7 +318,9 @@ class AccelaService:
             place, name = _place(merged, path)
             value = place[name]
             bare = value.get("value") if path in ENUMERATIONS and isinstance(value, dict) else value
-            before = _place(held, path)[0].get(path.rpartition(".")[2]) if path in _paths(held) else None
+            before = _place(held, path)[0].get(name) if path in _paths(held) else None
+            if value == before:
+                continue
             if bare is None or bare == "":
                 ways = dials.null if bare is None else dials.empty
                 place[name] = before if ways == "ignored" else None
@@ -453,6 +458,8 @@ class _Conversation(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         call = AccelaCall(self.command, url.path, dict(parse_qsl(url.query, keep_blank_values=True)), headers, body)
         service.identify(call)
+        if service.before_answer is not None:
+            service.before_answer(call)
         try:
             status, answer, more = service.answer(call)
         except _BrokenError:
@@ -467,6 +474,8 @@ class _Conversation(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(sent)
         self.wfile.flush()
+        if service.after_answer is not None:
+            service.after_answer(call)
 
     def _reset(self) -> None:
         """Close at once and unsent, which the other side sees as a reset."""
