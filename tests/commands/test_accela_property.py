@@ -17,7 +17,7 @@ from office import Office
 
 from delta_mirror.simulator.accela import ENUMERATIONS, AccelaDials, AccelaFault, AccelaService
 
-EXAMPLES = 40
+EXAMPLES = 30
 COLUMNS = ("A", "B", "C", "D")
 TEXTS = ("firstName", "middleName", "email", "phone3", "comment", "postOfficeBox", "address.addressLine1", "address.city")
 CHOICES = ("gender", "race", "status", "address.state", "birthCity")
