@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from delta_mirror.errors import ConfigError
 
 ENTITIES = ("Client", "Employee", "Appointment", "Sale", "EmployeeSchedule", "EmployeeActual")
+MAPPED_ENTITIES = (*ENTITIES, "NexusClient")  # those of which a record can be tied to an Accela contact
 
 SECOND = 1  # seconds, as all durations here
 MINUTE = 60
@@ -160,15 +161,41 @@ class StarterSection:
     columns: Mapping[str, tuple[StarterColumn, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class AccelaSection:
+    """`[accela]`. URLs end in no slash. What is empty in the file is empty here: only a push needs it.
+
+    `map` has the tables `[accela.map.ENTITY]` as written, each value a text or a table; what they mean is not looked at here.
+    """
+
+    auth_url: str
+    api_url: str
+    app_id: str = field(repr=False)  # may point at the wrong variable, and then holds a secret
+    app_secret: Secret
+    agency: str
+    environment: str
+    username: str = field(repr=False)
+    password: Secret
+    lang: str
+    map: Mapping[str, Mapping[str, object]]
+
+
 _SECTIONS = {
     "mirror": MirrorSection,
     "http": HttpSection,
     "dds": DdsSection,
     "starter": StarterSection,
     "nexus": NexusSection,
+    "accela": AccelaSection,
 }
 _ALWAYS = ("mirror", "http", "starter")  # read with all their defaults where the file does not have them
-_SECRETS = (("dds", "client_secret"), ("starter", "key_passphrase"), ("nexus", "key"))
+_SECRETS = (
+    ("dds", "client_secret"),
+    ("starter", "key_passphrase"),
+    ("nexus", "key"),
+    ("accela", "app_secret"),
+    ("accela", "password"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +209,7 @@ class Config:
     starter: StarterSection
     warnings: tuple[str, ...]
     nexus: NexusSection | None = None
+    accela: AccelaSection | None = None
 
     def require_dds(self) -> DdsSection:
         """Return `[dds]`.
@@ -209,6 +237,33 @@ class Config:
             msg = f"{self.path}: {what}, and this command needs every key of [nexus]; the vendor's connection string has them"
             raise ConfigError(msg)
         return self.nexus
+
+    def require_accela(self) -> AccelaSection:
+        """Return `[accela]`, with everything that a call of the service needs.
+
+        Raises:
+            ConfigError: the file has no such section, or something in it is empty.
+        """
+        if self.accela is None:
+            msg = f"{self.path}: the section [accela] is missing, and this command needs it; config.example.toml shows its keys"
+            raise ConfigError(msg)
+        held = self.accela
+        needed = {
+            "app_id": held.app_id,
+            "app_secret": held.app_secret.reveal(),
+            "agency": held.agency,
+            "environment": held.environment,
+            "username": held.username,
+            "password": held.password.reveal(),
+        }
+        empty = [key for key, value in needed.items() if not value]
+        if empty:
+            msg = f"{self.path}: accela.{empty[0]} is empty, and a push needs it; the agency's administrator knows it"
+            raise ConfigError(msg)
+        if not held.map:
+            msg = f"{self.path}: there is no [accela.map.ENTITY], so nothing could be pushed; docs/accela.md shows two"
+            raise ConfigError(msg)
+        return held
 
 
 def find_config(given: str | None, environ: Mapping[str, str], cwd: Path | None, home: Path | None) -> Path:
@@ -257,7 +312,7 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     sections = {name: _section(path, name, tables.pop(name, {})) for name in _SECTIONS if name in _ALWAYS or name in tables}
     for unknown in tables:
         _refuse_section(path, unknown)
-    dds, nexus = sections.get("dds"), sections.get("nexus")
+    dds, nexus, accela = sections.get("dds"), sections.get("nexus"), sections.get("accela")
     warnings = []
     for name, key in _SECRETS:
         if open_to_others and name in sections and sections[name].holds_literal(key):
@@ -271,6 +326,7 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         starter=_read_starter(sections["starter"], environ),
         warnings=tuple(warnings),
         nexus=None if nexus is None else _read_nexus(nexus, environ),
+        accela=None if accela is None else _read_accela(accela, environ),
     )
 
 
@@ -358,6 +414,25 @@ def _read_nexus(section: "_Section", environ: Mapping[str, str]) -> NexusSection
         subscription=section.entity_path("subscription"),
         key_name=section.text("key_name", ""),
         key=section.secret("key", "", environ, may_be_empty=True),
+    )
+
+
+def _read_accela(section: "_Section", environ: Mapping[str, str]) -> AccelaSection:
+    """Return `[accela]`, its secrets looked up."""
+    app_id = section.secret("app_id", "", environ, may_be_empty=True).reveal()
+    if not _fits_a_header(app_id):
+        section.refuse("app_id", "holds blanks at an end, control characters or letters outside ASCII, and goes into a header")
+    return AccelaSection(
+        auth_url=section.url("auth_url", "https://auth.accela.com", may_be_empty=False),
+        api_url=section.url("api_url", "https://apis.accela.com", may_be_empty=False),
+        app_id=app_id,
+        app_secret=section.secret("app_secret", "", environ, may_be_empty=True),
+        agency=section.header("agency", ""),
+        environment=section.header("environment", "PROD"),
+        username=section.secret("username", "", environ, may_be_empty=True).reveal(),
+        password=section.secret("password", "", environ, may_be_empty=True),
+        lang=section.header("lang", ""),
+        map=section.maps("map"),
     )
 
 
@@ -461,9 +536,35 @@ class _Section:
             self.refuse(key, "is no name of a topic or subscription; give the name alone, without blanks and without https://")
         return value
 
-    def secret(self, key: str, default: str, environ: Mapping[str, str], *, may_be_empty: bool = False) -> Secret:
-        """Return a secret: the text itself, or what `env:NAME` or `file:PATH` leads to. What they lead to is never empty."""
+    def header(self, key: str, default: str) -> str:
+        """Return a text that can stand in a header of HTTP: printable ASCII without a blank at either end."""
         value = self.text(key, default)
+        if not _fits_a_header(value):
+            self.refuse(
+                key, "holds blanks at an end, control characters or letters outside ASCII; give it as the agency spells it"
+            )
+        return value
+
+    def maps(self, key: str) -> Mapping[str, Mapping[str, object]]:
+        """Return the tables `[accela.map.ENTITY]`; the values are texts and tables, whatever is in those."""
+        value = self._table.get(key, {})
+        if not isinstance(value, dict):
+            self.refuse(key, f"must be tables, written [{self._name}.{key}.Client], not {_kind(value)}")
+        for entity, fields_of in value.items():
+            if entity not in MAPPED_ENTITIES:
+                self.refuse(key, f"names {entity!r}, which is no entity; {_suggestion(entity, MAPPED_ENTITIES)}")
+            if not isinstance(fields_of, dict):
+                self.refuse(key, f"has {entity} as {_kind(fields_of)}; write a table [{self._name}.{key}.{entity}]")
+        return value
+
+    def secret(self, key: str, default: str, environ: Mapping[str, str], *, may_be_empty: bool = False) -> Secret:
+        """Return a secret: the text itself, or what `env:NAME` or `file:PATH` leads to.
+
+        It is never empty, unless nothing is written there and that is allowed.
+        """
+        value = self.text(key, default)
+        if not value and may_be_empty:
+            return Secret("")
         if value.startswith("env:"):
             name = value.removeprefix("env:")
             found = environ.get(name, "") if name else self.refuse(key, 'is "env:" without a name; write "env:NAME"')
@@ -729,6 +830,10 @@ def _why(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "may not be read by this user"
     return f"cannot be read ({error.strerror})"
+
+
+def _fits_a_header(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text == text.strip()
 
 
 def _is_utf8(text: str) -> bool:

@@ -898,3 +898,68 @@ def test_importing_the_configuration_brings_in_nothing_heavy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == []
+
+
+# [accela]
+
+
+ACCELA = """[accela]
+app_id = "637"
+app_secret = "env:ACCELA_SECRET"
+agency = "ISLANDTON"
+username = "officer"
+password = "file:password"
+[accela.map.NexusClient]
+"firstName" = "FirstName"
+"gender" = { column = "Gender", values = { Male = "M" } }
+"""
+
+
+def test_accela_is_read_with_its_maps_as_written(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(f"{HIDDEN}\n", encoding="utf-8")
+
+    accela = load(tmp_path, ACCELA, {"ACCELA_SECRET": HIDDEN}).require_accela()
+
+    assert (accela.auth_url, accela.api_url) == ("https://auth.accela.com", "https://apis.accela.com")
+    assert (accela.app_id, accela.agency, accela.environment, accela.lang) == ("637", "ISLANDTON", "PROD", "")
+    assert accela.app_secret.reveal() == accela.password.reveal() == HIDDEN
+    assert accela.map == {"NexusClient": {"firstName": "FirstName", "gender": {"column": "Gender", "values": {"Male": "M"}}}}
+    assert HIDDEN not in repr(accela)
+
+
+def test_an_accela_section_that_is_not_filled_in_loads_and_is_refused_only_by_what_needs_it(tmp_path: Path) -> None:
+    config = load(tmp_path, '[accela]\nagency = ""\n')
+
+    with pytest.raises(ConfigError) as caught:
+        config.require_accela()
+    assert "accela.app_id is empty" in message_of(caught.value)
+    with pytest.raises(ConfigError, match=r"the section \[accela\] is missing"):
+        load(tmp_path, "").require_accela()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[accela]\nurl = 'x'", "accela.url is no known key"),
+        ("[accela]\napi_url = 'http://apis.example.com'", "accela.api_url must begin with https://"),
+        ("[accela]\napp_secret = 'env:NOT_THERE'", "accela.app_secret is taken from the environment variable NOT_THERE"),
+        ("[accela]\nagency = ' X'", "accela.agency holds blanks at an end"),
+        ("[accela]\napp_id = 'é'", "accela.app_id holds blanks at an end"),
+        ("[accela]\nmap = 7", "accela.map must be tables"),
+        ("[accela.map.Klient]\nfirstName = 'FirstName'", "accela.map names 'Klient', which is no entity; did you mean Client?"),
+        ("[accela.map]\nClient = 'FirstName'", "accela.map has Client as text; write a table [accela.map.Client]"),
+    ],
+)
+def test_what_is_wrong_in_accela_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, text)
+
+
+def test_a_literal_password_that_others_can_read_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[accela]\npassword = "{HIDDEN}"\n', encoding="utf-8")
+    path.chmod(0o644)
+
+    [warning] = load_config(path, {}).warnings
+
+    assert "accela.password stands there in plain text" in warning
+    assert HIDDEN not in warning

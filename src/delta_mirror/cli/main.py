@@ -35,6 +35,7 @@ COMMANDS = {
     "quarantine": "Look at what could not be applied, try it again, or give it up.",
     "refetch": "Fetch single records anew.",
     "nexus": "Take SCRAM Nexus messages into the mirror.",
+    "accela": "Tie mirrored people to Accela contacts, and push what changed.",
     "demo": "Show the whole thing on a simulated salon; no account needed.",
 }
 

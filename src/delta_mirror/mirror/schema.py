@@ -150,6 +150,29 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
         ("client_id", "section", "item_id"),
         is_narrow=True,
     ),
+    "_accela_links": _OwnTable(
+        {"entity": str, "tenant_id": int, "location_id": int, "id": str, "contact_id": str, "pushed_seq": int, "pushed_at": str},
+        ("entity", "tenant_id", "location_id", "id"),
+    ),
+    "_accela_pushes": _OwnTable(
+        {
+            "number": int,
+            "at": str,
+            "run_id": int,
+            "entity": str,
+            "tenant_id": int,
+            "location_id": int,
+            "id": str,
+            "contact_id": str,
+            "seq": int,
+            "outcome": str,
+            "trace_id": str,
+            "fields": str,  # JSON: names of fields and no values
+            "error": str,
+            "marks": str,  # JSON: what a later reading of the contact is held against; NULL once nothing is open
+        },
+        ("number",),
+    ),
     # Which child tables an entity has. With a tenant: that a delta of this tenant has brought the table; without: that it exists.
     "_tables": _OwnTable({"entity": str, "name": str, "tenant_id": int}),
 }
@@ -159,6 +182,7 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
 _OWN_INDEXES = {
     "_quarantine": (*_STREAM_KEY, "record_id"),
     "_call_times": ("at",),
+    "_accela_pushes": ("entity", "tenant_id", "location_id", "id"),  # the last one of a record is looked up by each run
     "_tombstones": (*_STREAM_KEY, "ticks"),  # each drain counts some of them, and they are as wide as records
 }
 

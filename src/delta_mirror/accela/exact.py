@@ -1,0 +1,50 @@
+"""JSON of the service, read and written so that what is not touched goes back to the letter.
+
+Invariants:
+
+- A number is kept as the digits sent: 1.10 does not become 1.1 on its way through us.
+- What is written is ASCII, so that no proxy and no older server reads it otherwise.
+- No error names a value.
+"""
+
+import json
+from typing import NoReturn, TypeAlias
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | bool | None"  # a number is a `Digits`, which is a str
+
+
+class Digits(str):
+    """A number, as the digits sent."""
+
+    __slots__ = ()
+
+
+class UnreadableError(Exception):
+    """A text is no JSON; the text of the error holds nothing of it."""
+
+
+def read_json(body: bytes) -> Json:
+    """Return what *body* says.
+
+    Raises:
+        UnreadableError: it is no JSON, or nested deeper than anything that the service could mean.
+    """
+    try:
+        found: Json = json.loads(body, parse_int=Digits, parse_float=Digits, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise UnreadableError("the answer is not JSON") from None  # the error of json carries the text
+    return found
+
+
+def write_json(value: Json) -> str:
+    """Return *value* as JSON, its numbers as they were sent."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{write_json(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(write_json, value)) + "]"
+    return str(value) if isinstance(value, Digits) else json.dumps(value)
+
+
+def _refuse(name: str) -> NoReturn:
+    """Refuse NaN and the infinities, which Python reads and JSON does not know."""
+    raise ValueError(name)

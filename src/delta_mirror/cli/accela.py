@@ -1,0 +1,151 @@
+"""`sync accela`: link and push."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from delta_mirror.cli.common import (
+    EXIT_UNFINISHED,
+    examples,
+    if_running_option,
+    open_config,
+    print_json,
+    told_to_stop,
+    unless_busy,
+    write_whatever_comes,
+    writing_to_the_mirror,
+)
+from delta_mirror.cli.messages import tell, warn
+from delta_mirror.cli.output import as_far_as_read
+from delta_mirror.errors import RefusedError
+
+if TYPE_CHECKING:
+    from delta_mirror.cli.main import Globals
+
+STANDARD_INPUT = "-"
+
+
+@click.group(
+    "accela",
+    epilog=examples(
+        "sync accela link people.csv       tie mirrored people to Accela contacts",
+        "sync accela push --dry-run        what would be sent, contact by contact, field by field",
+        "sync accela push                  push what has changed since the last push",
+    ),
+)
+def command() -> None:
+    """Tie mirrored people to Accela contacts, and push what changed."""
+
+
+@command.command("link")
+@click.argument("file", metavar="FILE")
+@click.option("--json", "as_json", is_flag=True, help="What was done as one JSON object.")
+@if_running_option
+@click.pass_obj
+def link_command(said: "Globals", *, file: str, as_json: bool, if_running: str) -> int:
+    """Take links from a CSV: entity,id,contact_id, and tenant_id,location_id for records of the DDS.
+
+    FILE may be - for standard input. An empty contact_id removes a link; records that are not named keep theirs. The file is
+    taken whole or not at all.
+    """
+    from delta_mirror.jobs.link import run_link
+
+    config = open_config(said.config)
+    wait = -1.0 if if_running == "wait" else 0.0
+    with told_to_stop("call again") as stopped, _lines_of(file) as lines:
+        report = unless_busy(lambda: run_link(config, lines, wait=wait, stop=stopped.event), if_running, stopped)
+    if report is None:
+        return stopped.exit_code
+    counts = {
+        "added": len(report.plan.added),
+        "changed": len(report.plan.changed),
+        "removed": len(report.plan.removed),
+        "unchanged": len(report.plan.unchanged),
+    }
+    if report.unknown:
+        warn(
+            f"{report.unknown} of the new links are of records that the mirror does not hold (yet); "
+            "they are pushed once it does. Look whether the ids are right"
+        )
+    if as_json:
+        print_json({"run_id": report.run_id, **counts, "unknown": report.unknown, "total": report.total})
+    elif not said.quiet:
+        done = ", ".join(f"{number} {what}" for what, number in counts.items() if number) or "nothing to do"
+        click.echo(f"run {report.run_id}: links: {done}; {report.total} in all")
+    return stopped.exit_code
+
+
+@contextmanager
+def _lines_of(file: str) -> Iterator[Iterator[str]]:
+    """Open the lines of *file* as a CSV reader wants them.
+
+    Raises:
+        RefusedError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        if file == STANDARD_INPUT:
+            if isinstance(sys.stdin, TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8-sig", newline="")
+            yield iter(sys.stdin)
+        else:
+            with Path(file).open(encoding="utf-8-sig", newline="") as lines:
+                yield lines
+    except UnicodeDecodeError as error:
+        raise RefusedError(f"{file} is not UTF-8; save it as UTF-8, and call again") from error
+    except OSError as error:
+        if error.filename != file:
+            raise
+        raise RefusedError(f"{file} cannot be read ({error.strerror}); name the CSV with the links") from error
+
+
+@command.command("push")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many contacts; the others wait.")
+@click.option("--retry-failed", is_flag=True, help="Try also those again of which fields did not take.")
+@click.option("--dry-run", is_flag=True, help="Read and compare, show field by field what would be sent, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
+@writing_to_the_mirror
+@click.pass_obj
+def push_command(
+    said: "Globals",
+    *,
+    limit: int | None,
+    retry_failed: bool,
+    dry_run: bool,
+    as_json: bool,
+    if_running: str,
+    deadline: int | None,
+) -> int:
+    """Push what has changed of linked records to their contacts.
+
+    Each contact is read, and written only if a mapped field differs; fields that no map names stay as they are.
+    """
+    config = open_config(said.config)
+    from delta_mirror.cli.accela_text import Watch, as_json_of, complain_of, print_report
+    from delta_mirror.jobs.push import run_push
+    from delta_mirror.jobs.push_report import PushWishes
+
+    wait = -1.0 if if_running == "wait" else 0.0
+    wishes = PushWishes(limit, dry_run, retry_failed, wait, None if deadline is None else float(deadline))
+    lines = said.verbose or said.log_format == "json"
+    with told_to_stop("the next run goes on with the rest") as stopped, Watch(quiet=said.quiet, as_lines=lines) as watch:
+        report = unless_busy(lambda: run_push(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)
+    if report is None:
+        return stopped.exit_code
+    if report.absent and not said.quiet:
+        tell(f"{report.absent} links are of records that the mirror does not hold; they wait until it does")
+    write_whatever_comes()
+    try:
+        # A pipe that nobody reads any more takes away neither the messages nor the exit code: cron needs both.
+        with as_far_as_read():
+            if as_json:
+                print_json(as_json_of(report))
+            else:
+                print_report(report, quiet=said.quiet, verbose=said.verbose)
+    finally:
+        complain_of(report)
+    return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)

@@ -1,0 +1,194 @@
+"""How a push is shown: contact by contact as a result, in words as messages, and as one JSON object.
+
+Invariants:
+
+- Values of records stand in what a dry run prints, and nowhere else: not in a message, and not in the results of a run that
+  has written, which cron mails.
+- Whatever a value holds, none of it steers a terminal or begins a line of its own.
+"""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from delta_mirror.cli.messages import complain, tell, warn
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from delta_mirror.jobs.push_report import Pushed, PushReport
+
+BETWEEN_LINES = 10.0  # seconds between two plain lines
+SHOWN_AFTER = 0.5  # seconds; a run that is over sooner shows no bar at all
+WORDS = {"sent": "sent, and not settled yet", "source_deleted": "the record is deleted; the contact is left alone"}
+
+
+def print_report(report: "PushReport", *, quiet: bool, verbose: bool) -> None:
+    """Print what became of each contact, and the sum; if quiet, only what is not done, and the values of a dry run."""
+    for each in report.contacts:
+        if report.id is None:
+            _print_rehearsal(each)
+        elif not each.is_done or (not quiet and (verbose or each.outcome != "unchanged" or each.warning or each.beside)):
+            click.echo(_line(each))
+    if quiet:
+        return
+    done = ", ".join(f"{number} {what.replace('_', ' ')}" for what, number in report.counts().items()) or "nothing to push"
+    waits = f"; {report.waiting} more wait" if report.waiting else ""
+    seconds = report.ended_at - report.started_at
+    head = "dry run, nothing written" if report.id is None else f"run {report.id}"
+    click.echo(f"{head}: {len(report.contacts)} contacts, {report.calls} calls in {seconds:.1f} s: {done}{waits}")
+
+
+def _line(each: "Pushed") -> str:
+    fields = f" {', '.join(each.changes)}" if each.changes and each.outcome == "pushed" else ""
+    notes = [note for note in (each.error, each.warning) if note]
+    if notes and each.trace_id:
+        notes.append(f"traceId {each.trace_id}")
+    if each.beside:
+        notes.append(f"changed beside it, by somebody else or by a script: {', '.join(each.beside)}")
+    return _plain(f"contact {each.link.contact_id} ({each.link.who}): {_outcome(each)}{fields}{_joined(notes)}")
+
+
+def _print_rehearsal(each: "Pushed") -> None:
+    number = f": {len(each.changes)} field{'' if len(each.changes) == 1 else 's'}" if each.changes else ""
+    click.echo(_plain(f"contact {each.link.contact_id} ({each.link.who}): {_outcome(each)}{number}{_joined([each.error])}"))
+    for name, (old, new) in each.changes.items():
+        click.echo(f"  {_plain(name)}: {_value(old)} -> {_value(new)}")
+    for name, reason in each.left_alone.items():
+        click.echo(f"  {name}: left alone, {reason}")
+
+
+def _outcome(each: "Pushed") -> str:
+    return WORDS.get(each.outcome, each.outcome)
+
+
+def _joined(notes: Sequence[str | None]) -> str:
+    said = "; ".join(note for note in notes if note)
+    return f": {said}" if said else ""
+
+
+def _value(text: str) -> str:
+    """Return a value as JSON text, nothing as the word; everything that steers a terminal is an escape."""
+    return _plain(json.dumps(text, ensure_ascii=False)) if text else "nothing"
+
+
+def _plain(text: str) -> str:
+    return text if text.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+
+
+def complain_of(report: "PushReport") -> None:
+    """Say what is not as it should be, without values, and how often."""
+    left = Counter((each.link.who.entity, name, reason) for each in report.contacts for name, reason in each.left_alone.items())
+    for (entity, name, reason), number in left.items():
+        warn(f"accela.map.{entity}.{name}: {_records(number)}: {reason}; the field was left alone")
+    for entity, number in report.unmapped.items():
+        warn(f"{number} links are of {entity}, which has no [accela.map.{entity}]; nothing is pushed for them")
+    if report.rivals:
+        complain(
+            f"{_records(len(report.rivals))} of {', '.join(sorted({who.entity for who in report.rivals}))} name a contact that "
+            "another one names, too; a contact belongs to one record, so none of them is pushed. Mend the column contact_id"
+        )
+    warned = Counter(each.warning for each in report.contacts if each.warning)
+    for warning, number in warned.items():
+        warn(f"{_contacts(number)}: {warning}")
+    beside = sum(bool(each.beside) for each in report.contacts)
+    if beside:
+        warn(f"{_contacts(beside)}: changed between reading and writing, by somebody else or by a script; the last writer wins")
+    failed = Counter(each.error for each in report.contacts if not each.is_done and each.error)
+    for error, number in failed.items():
+        complain(f"{_contacts(number)}: {error}")
+    for trouble in report.trouble:
+        complain(trouble)
+    if report.outcome == "stopped":
+        warn("the push was stopped" if report.id is None else f"run {report.id} was stopped")
+
+
+def _contacts(number: int) -> str:
+    return f"{number} contact{'' if number == 1 else 's'}"
+
+
+def _records(number: int) -> str:
+    return f"{number} record{'' if number == 1 else 's'}"
+
+
+def as_json_of(report: "PushReport") -> dict[str, object]:
+    """Return the run as programs read it; only of a dry run with values."""
+    from delta_mirror.mirror.file import own_time
+
+    return {
+        "id": report.id,
+        "command": "accela push",
+        "started_at": own_time(report.started_at),
+        "ended_at": own_time(report.ended_at),
+        "outcome": report.outcome,
+        "calls": report.calls,
+        "counts": report.counts(),
+        "waiting": report.waiting,
+        "absent": report.absent,
+        "unmapped": report.unmapped,
+        "rivals": [who._asdict() for who in report.rivals],
+        "contacts": [_contact_as_json(each, with_values=report.id is None) for each in report.contacts],
+        "trouble": report.trouble,
+    }
+
+
+def _contact_as_json(each: "Pushed", *, with_values: bool) -> dict[str, object]:
+    return {
+        **each.link.who._asdict(),
+        "contact_id": each.link.contact_id,
+        "outcome": each.outcome,
+        "fields": {name: list(values) for name, values in each.changes.items()} if with_values else list(each.changes),
+        "missed": list(each.missed),
+        "beside": list(each.beside),
+        "left_alone": each.left_alone,
+        "error": each.error,
+        "warning": each.warning,
+        "trace_id": each.trace_id,
+    }
+
+
+class Watch:
+    """Shows how far a push has come: a bar on a terminal, a plain line now and then otherwise; a context manager."""
+
+    def __init__(self, *, quiet: bool, as_lines: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet = quiet
+        self._as_lines = as_lines or not sys.stderr.isatty()
+        self._clock = clock
+        self._began = self._said_at = clock()
+        self._bar: tuple[Progress, TaskID] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar[0].stop()
+
+    def __call__(self, report: "PushReport") -> None:
+        """Take note of what *report* says now."""
+        done, whole = len(report.contacts), report.due - report.waiting
+        if self._quiet:
+            return
+        if not self._as_lines:
+            self._show(done, whole)
+        elif self._clock() - self._said_at >= BETWEEN_LINES:
+            self._said_at = self._clock()
+            tell(f"{done} of {whole} contacts so far")
+
+    def _show(self, done: int, whole: int) -> None:
+        if self._bar is None:
+            if self._clock() - self._began < SHOWN_AFTER:
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            progress = Progress(console=Console(stderr=True), transient=True)
+            self._bar = progress, progress.add_task("contacts", total=whole)
+            progress.start()
+        self._bar[0].update(self._bar[1], completed=done)

@@ -1,0 +1,242 @@
+"""An office: a folder with a configuration, a mirror that a test fills, and the simulated Accela that it pushes to.
+
+Invariants:
+
+- Records of the DDS are written by the program's own mirror. The tables of Nexus are made and changed here, by bare SQL, with
+  the columns that docs/accela.md relies on and with what the log of changes says of them.
+- `push` runs in the test's own process; `sync` is the installed program.
+"""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from delta_mirror.config import Config, load_config
+from delta_mirror.core.model import Child, Record, Stream, Value
+from delta_mirror.core.plan import Drained, decide
+from delta_mirror.core.values import read_instant
+from delta_mirror.dds.tables import FEED_CHILDREN
+from delta_mirror.jobs.link import LinkReport, run_link
+from delta_mirror.jobs.push import run_push
+from delta_mirror.jobs.push_report import PushReport, PushWishes
+from delta_mirror.mirror.write import Mirror
+from delta_mirror.simulator.accela import AGENCY, APP_ID, APP_SECRET, ENVIRONMENT, PASSWORD, USERNAME, AccelaService
+
+SYNC = Path(sys.executable).with_name("sync")
+NOON = 1_780_000_000.0  # 2026-05-28T20:26:40Z
+PATIENCE = 60.0  # seconds
+
+NEXUS_TABLES = {
+    "NexusClient": ("_client_id", "FirstName", "LastName", "DateOfBirth", "Gender", "Email", "ExternalNumber"),
+    "NexusAddress": ("_client_id", "_item_id", "AddressType", "Address"),
+    "NexusContact": ("_client_id", "_item_id", "ContactType", "Contact"),
+}
+Columns = Mapping[str, Value | None]
+
+
+class Clock:
+    """A clock that a test sets, and a sleep that moves it instead of sleeping."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+class Office:
+    """See the module."""
+
+    def __init__(self, folder: Path, service: AccelaService) -> None:
+        self.folder = folder
+        self.service = service
+        self.mirror = folder / "mirror.db"
+        self.configuration = folder / "config.toml"
+        self.clock = Clock()
+        self.minute = 0
+        self.configure("")
+
+    # ---- configuration and mirror
+
+    def configure(self, maps: str, *, http: str = "", **accela: str) -> None:
+        """Write a configuration with these maps, as TOML."""
+        keys = {
+            "auth_url": self.service.url,
+            "api_url": self.service.url,
+            "app_id": APP_ID,
+            "app_secret": APP_SECRET,
+            "agency": AGENCY,
+            "environment": ENVIRONMENT,
+            "username": USERNAME,
+            "password": PASSWORD,
+            **accela,
+        }
+        lines = ['[mirror]\npath = "mirror.db"\n[http]\ntimeout = "2s"\nattempts = 2', http, "[accela]"]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        self.configuration.write_text("\n".join([*lines, maps]) + "\n", encoding="utf-8")
+        self.configuration.chmod(0o600)
+
+    def config(self) -> Config:
+        """Return the configuration as the program reads it."""
+        return load_config(self.configuration)
+
+    def client(
+        self,
+        id_: str = "c-1",
+        *,
+        location: int = 9,
+        entity: str = "Client",
+        phones: Sequence[Columns] = (),
+        deleted: bool = False,
+        deletes: str = "remove",
+        **columns: Value | None,
+    ) -> None:
+        """Let the mirror take a record of the DDS, as if a drain had brought it."""
+        self.minute += 1
+        changed = read_instant(f"2026-05-04T{self.minute // 60:02}:{self.minute % 60:02}:00Z")
+        plain = {name: value for name, value in {"EntityId": id_, **columns}.items() if value is not None}
+        children = [Child({name: value for name, value in phone.items() if value is not None}, None) for phone in phones]
+        record = Record(id_, changed, None, deleted, plain, {"ClientPhone": children} if children else {})
+        stream = Stream(11, location, entity)
+        with Mirror.open(
+            self.mirror, deletes="mark" if deletes == "mark" else "remove", feed_tables=FEED_CHILDREN, now=self.clock
+        ) as mirror:
+            run = mirror.begin_run("deltas")
+            with mirror.transaction() as tx:
+                plan = decide(tx.current(stream, [id_]), tx.fit(stream, [record]), Drained())
+                tx.carry_out(stream, plan, run)
+
+    def sql(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what the mirror answers to *sql*, and let it stand what that does."""
+        with closing(sqlite3.connect(self.mirror)) as mirror, mirror:
+            return mirror.execute(sql, values).fetchall()
+
+    def nexus(self, id_: str = "EX1", **columns: Value | None) -> None:
+        """Let the mirror hold a client of Nexus, and the log say that it has changed."""
+        self._make_nexus()
+        op = "replace" if self.sql("select 1 from NexusClient where _client_id = ?", id_) else "insert"
+        if op == "insert":
+            self.sql("insert into NexusClient (_client_id) values (?)", id_)
+        for column, value in columns.items():
+            self.sql(f'update NexusClient set "{column}" = ? where _client_id = ?', value, id_)
+        self._log("NexusClient", id_, op, {column: [None, value] for column, value in columns.items()})
+
+    def nexus_items(self, table: str, id_: str, items: Mapping[str, Columns | None]) -> None:
+        """Let the mirror hold these items of a client, None for none any more, and the log say so."""
+        self._make_nexus()
+        before = self._items(table, id_)
+        for item, columns in items.items():
+            self.sql(f"delete from {table} where _client_id = ? and _item_id = ?", id_, item)
+            if columns is not None:
+                names = ", ".join(["_client_id", "_item_id", *columns])
+                places = ", ".join("?" * (len(columns) + 2))
+                self.sql(f"insert into {table} ({names}) values ({places})", id_, item, *columns.values())
+        self._log("NexusClient", id_, "replace", {table: [before, self._items(table, id_)]})
+
+    def _make_nexus(self) -> None:
+        if not self.mirror.exists() or not self.sql("select 1 from sqlite_master where name = 'NexusClient'"):
+            with Mirror.open(self.mirror, feed_tables=FEED_CHILDREN, now=self.clock):
+                pass
+            for name, columns in NEXUS_TABLES.items():
+                key = ", ".join(columns[: 1 if name == "NexusClient" else 2])
+                self.sql(f"create table {name} ({', '.join(columns)}, primary key ({key}))")
+
+    def _items(self, table: str, id_: str) -> list[dict[str, Value]]:
+        columns = NEXUS_TABLES[table][2:]
+        rows = self.sql(f"select {', '.join(columns)} from {table} where _client_id = ? order by _item_id", id_)
+        return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
+
+    def _log(self, entity: str, id_: str, op: str, fields: object) -> None:
+        self.sql(
+            "insert into _changes (at, run_id, tenant_id, location_id, entity, id, op, fields) values (?, 1, 0, 0, ?, ?, ?, ?)",
+            *("2026-05-04T12:00:00Z", entity, id_, op, None if op == "insert" else json.dumps(fields)),
+        )
+
+    # ---- the commands
+
+    def link(self, *rows: str) -> LinkReport:
+        """Take links: each `entity,id,contact_id[,tenant_id,location_id]`."""
+        return run_link(self.config(), ["entity,id,contact_id,tenant_id,location_id", *map(_padded, rows)], now=self.clock)
+
+    def push(self, **wishes: Any) -> PushReport:
+        """Push inside this process."""
+        return run_push(self.config(), PushWishes(**wishes), now=self.clock, sleep=self.clock.sleep, jitter=lambda: 0.0)
+
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+        """Return a process of the installed program that has just been started."""
+        return subprocess.Popen(
+            [SYNC, "--config", str(self.configuration), *arguments],
+            cwd=self.folder,
+            env={"PATH": os.defpath, "HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8"},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def sync(self, *arguments: str, expect: int = 0) -> tuple[str, str]:
+        """Return standard output and standard error of the installed program, which ends with *expect*."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == expect, f"exit {process.returncode} instead of {expect}\n{out}\n{err}"
+        assert "Traceback" not in err, err
+        return out, err
+
+    # ---- what a test asks
+
+    def outcomes(self) -> list[str]:
+        """Return the outcomes of all pushes, in their order."""
+        return [outcome for (outcome,) in self.sql("select outcome from _accela_pushes order by number")]
+
+    def last_push(self) -> dict[str, Any]:
+        """Return the newest row of `_accela_pushes`."""
+        with closing(sqlite3.connect(self.mirror)) as mirror:
+            mirror.row_factory = sqlite3.Row
+            return dict(mirror.execute("select * from _accela_pushes order by number desc limit 1").fetchone())
+
+    def calls(self) -> tuple[int, int]:
+        """Return how many contacts were read and written so far."""
+        return self.service.counted("GET"), self.service.counted("PUT")
+
+
+def _padded(row: str) -> str:
+    cells = row.split(",")
+    return ",".join([*cells, *[""] * (5 - len(cells))])
+
+
+def contacts(*ids: str, **members: object) -> dict[str, dict[str, Any]]:
+    """Return contacts as an agency has them, with *members* in each."""
+    return {
+        id_: {
+            "id": id_,
+            "serviceProviderCode": AGENCY,
+            "firstName": "Ann",
+            "lastName": "Example",
+            "email": "ann@example.com",
+            "type": {"value": "Individual", "text": "Individual"},
+            "gender": {"value": "F", "text": "Female"},
+            "birthDate": "1980-02-03",
+            "address": {"addressLine1": "1 Old Road", "city": "Nowhere", "state": {"value": "CA", "text": "California"}},
+            "unknownToUs": {"list": [1, 2.50, {"deep": None}], "text": "stays"},
+            **members,
+        }
+        for id_ in ids
+    }
+
+
+def messages_of(report: PushReport) -> Iterable[str]:
+    """Return everything that a report says in words."""
+    for each in report.contacts:
+        yield from (text for text in (each.error, each.warning) if text)
+    yield from report.trouble
