@@ -267,10 +267,10 @@ class Walk:
                 self._anchored = True  # a drain that was resumed here has read nothing behind this page: it has to be counted
                 self._end_list()
                 return
-        if not is_full and self._is_quiet and (self._anchored or self._debt):
-            self._end_list()  # the count will look behind this page
+        if not is_full and self._is_looked_behind:
+            self._end_list()
         elif not is_full:
-            self._number = 1
+            self._number = 2 if self._from_one else 1
         else:
             self._note_full(len(page.entries))
             self._go_on(page)
@@ -306,6 +306,11 @@ class Walk:
             self._anchor_at_last()
         else:
             self._sweep_ties(page)
+
+    @property
+    def _is_looked_behind(self) -> bool:
+        """Whether the count will tell if something stands behind a page that is not full, so that page 1 can be spared."""
+        return (self._anchored and self._from_one is True) or (self._is_quiet and (self._anchored or self._debt is not None))
 
     @property
     def _is_quiet(self) -> bool:
