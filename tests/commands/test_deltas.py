@@ -247,6 +247,21 @@ def test_a_drain_that_is_broken_off_goes_on_from_its_place(shop: Shop, world: Wo
     assert_log_tells_one_story(shop)
 
 
+def test_a_drain_that_used_up_its_passes_before_it_was_broken_off_begins_anew_in_the_same_run(shop: Shop, world: World) -> None:
+    some_clients(world, 60)
+    only_clients(shop, size=10)
+    shop.service.dials = Dials(order="descending")
+    shop.service.faults.append(truncated(endpoint="changes", after=4))
+    shop.fill(expect="unfinished")
+    place = json.loads(shop.stream()["place"])
+    assert place["mode"] == "sweeping"
+    with closing(sqlite3.connect(shop.mirror)) as mirror, mirror:  # as if its pages had moved for nineteen passes before
+        mirror.execute("update _streams set place = ?", (json.dumps(place | {"passes": 19}),))
+    shop.fill()
+    assert shop.stream()["last_error"] is None
+    assert_exact(shop.mirror, world)
+
+
 def test_data_and_place_of_a_page_are_committed_together_or_not_at_all(shop: Shop, world: World) -> None:
     some_clients(world, 50)
     only_clients(shop, size=10)

@@ -386,6 +386,13 @@ def test_service_that_counts_its_pages_otherwise_than_it_used_to_is_read_whole(
         assert order != "ascending" or calls <= records // 49 + 3 + 4  # the pages 0 and 1 compared, and the end once more
 
 
+def test_page_that_is_known_to_come_twice_is_asked_for_once() -> None:
+    stream = FollowedStream(feed_of(21, Dials(page_base=1, clamp=20, precision=10_000, rounding="up"), gap=TICKS // 3), 200)
+    # The first page twice and the rest; from its end on, a step back; then the end of the list, and the empty page behind it.
+    assert stream.run() == 3 + 2 + 2 + 1
+    assert_exact(stream)
+
+
 def test_service_that_counts_pages_from_one_and_shuffles_equals_is_known_by_the_page_that_comes_twice() -> None:
     stream = FollowedStream(feed_of_ties(0, 40, 0, Dials(page_base=1, order="ties shuffled")), 50)
     assert stream.run() == 3

@@ -91,8 +91,6 @@ class Walk:
         self._moved = False  # page 0 at the present anchor went beyond `_last`
         self._bounds = Bounds()
         self._sweep: Sweep | None = None
-        self._pass_pages = 0  # of the pass under way
-        self._pass_end: int | None = None  # the newest change date that it has met
         self._passes = 0  # over the whole list, complete
         self._swept = False
         self._ties = 0  # how many lists of ties were swept without a page between
@@ -269,10 +267,10 @@ class Walk:
                 self._anchored = True  # a drain that was resumed here has read nothing behind this page: it has to be counted
                 self._end_list()
                 return
-        if not is_full and self._is_quiet and (self._anchored or self._debt):
-            self._end_list()  # the count will look behind this page
+        if not is_full and self._is_looked_behind:
+            self._end_list()
         elif not is_full:
-            self._number = 1
+            self._number = 2 if self._from_one else 1
         else:
             self._note_full(len(page.entries))
             self._go_on(page)
@@ -308,6 +306,11 @@ class Walk:
             self._anchor_at_last()
         else:
             self._sweep_ties(page)
+
+    @property
+    def _is_looked_behind(self) -> bool:
+        """Whether the count will tell if something stands behind a page that is not full, so that page 1 can be spared."""
+        return (self._anchored and self._from_one is True) or (self._is_quiet and (self._anchored or self._debt is not None))
 
     @property
     def _is_quiet(self) -> bool:
@@ -391,55 +394,33 @@ class Walk:
 
     def _begin_sweep(self, start: int, sweep: Sweep, first: Page | None) -> None:
         self._sweep = sweep
-        self._pass_pages, self._pass_end = 0, None
         self._turn_to(start)
         if first is not None:
             self._answered = self._anchor.text
-            self._page_before = first.digests
             self._receive_swept(first)
 
     def _receive_swept(self, page: Page) -> None:
         sweep = self._sweep
         assert sweep is not None  # noqa: S101 - the mode says so
-        self._pass_pages += 1
-        is_repeat = self._number == 1 and page.is_again(self._page_before)
-        if self._number == 1:
-            self._from_one = is_repeat
-        if page.entries and not is_repeat:
-            if not sweep.whole and not self._goes_on_ascending(page):
-                self._sweep_all(self._start.ticks)
-                return
-            sweep.take(page.dated, page.clock + SKEW)
-            end = self._end_of(page)
-            if end is not None:
-                self._learn_offset(end)
-                self._reach(page, min(sweep.cutoff, page.clock))
-        ends = not page.entries or (sweep.has_listed_as_before if sweep.whole else sweep.beyond is not None)
-        if ends:
-            self._end_pass(sweep)
-        else:
-            self._number += 1
-
-    def _goes_on_ascending(self, page: Page) -> bool:
-        """Return whether the entries of *page* ascend, and those that were not on the page before from its end on."""
-        known = set(self._page_before)
-        before, self._pass_end = self._pass_end, max(page.dates, default=self._pass_end)
-        return ascend(page.dates) and (
-            before is None or all(when is None or when >= before or digest in known for digest, when in page.dated)
-        )
-
-    def _end_pass(self, sweep: Sweep) -> None:
-        self._passes += sweep.whole
-        if sweep.end_pass():
+        verdict = sweep.receive(page, page.clock + SKEW)
+        if verdict == "unordered":
+            self._sweep_all(self._start.ticks)
+            return
+        if sweep.from_one is not None:
+            self._from_one = sweep.from_one
+        end = self._end_of(page)
+        if end is not None:
+            self._learn_offset(end)
+            self._reach(page, min(sweep.cutoff, page.clock))
+        self._passes += sweep.whole and verdict != "open"
+        if verdict == "complete":
             self._end_sweep(sweep)
             return
-        if sweep.whole:
-            self._bounds.end_pass(self._pass_pages, self._passes)
-        else:
-            self._bounds.end_pass_of_ties(self._pass_pages, sweep.passes, self._tally.met + sweep.listed)
-        sweep.begin_pass()
-        self._pass_pages, self._pass_end = 0, None
-        self._number = 0
+        if verdict == "another pass" and sweep.whole:
+            self._bounds.end_pass(sweep.pages, self._passes)
+        elif verdict == "another pass":
+            self._bounds.end_pass_of_ties(sweep.pages, sweep.passes, self._tally.met + sweep.listed)
+        self._number = sweep.number
 
     def _end_sweep(self, sweep: Sweep) -> None:
         self._sweep = None

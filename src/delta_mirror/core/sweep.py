@@ -23,19 +23,27 @@ Invariants:
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Literal
+
+from delta_mirror.core.model import Page, ascend
 
 QUIET_PASSES = 3  # that bring nothing new, where the list comes in the same order each time
 QUIET_PASSES_SHUFFLED = 12  # the same where the order differs: in one pass, chance hides up to one entry in three
 CONFIRMING_PASSES = 2  # that bring nothing new, before a shuffled list is complete
 
+Verdict = Literal["open", "another pass", "complete", "unordered"]
+
 
 class Sweep:
-    """The passes over one list.
+    """The passes over one list: ask for page `number`, hand the answer to `receive`, until the list is complete.
 
     Attributes:
         cutoff: ticks; later entries do not count.
         whole: whether the list is read to its end; otherwise a pass ends with the page that goes beyond the cutoff.
+        number: the page to ask for now.
         passes: how many passes are complete.
+        pages: how many pages the present pass has taken, or the last one, where that is complete.
+        from_one: whether page 1 was page 0 once more; None where it was not asked for.
         listed: how many different entries dated after *listed_from* were met.
         beyond: the earliest change date after the cutoff that the present pass has met, in ticks.
     """
@@ -45,8 +53,13 @@ class Sweep:
         self.whole = whole
         self.listed = 0
         self._listed_from = listed_from
+        self.number = 0
         self.passes = 0
+        self.pages = 0
+        self.from_one: bool | None = None
         self.beyond: int | None = None
+        self._page_before: Sequence[int] = ()
+        self._end: int | None = None  # the newest change date that the present pass has met
         self._seen: set[int] = set()
         self._pass: list[int] = []
         self._pass_before: list[int] | None = None
@@ -55,6 +68,36 @@ class Sweep:
         self._is_shuffled = False
         self._quiet = 0
         self._new = 0
+
+    def receive(self, page: Page, future: int) -> Verdict:
+        """Take the answer; what is dated after *future* lies ahead of the service's clock.
+
+        An "unordered" page is the last of a part of a list: without order, no part of the list is what lies between two dates.
+        """
+        if self.number == 0:
+            self.begin_pass()
+        self.pages += 1
+        is_repeat = self.number == 1 and page.is_again(self._page_before)
+        if self.number == 1:
+            self.from_one = is_repeat
+        if not is_repeat:
+            if not self.whole and not self._goes_on_ascending(page):
+                return "unordered"
+            self.take(page.dated, future)
+        self._page_before = page.digests
+        ends = not page.entries or (self.has_listed_as_before if self.whole else self.beyond is not None)
+        self.number = 0 if ends else self.number + 1
+        if not ends:
+            return "open"
+        return "complete" if self.end_pass() else "another pass"
+
+    def _goes_on_ascending(self, page: Page) -> bool:
+        """Return whether the entries of *page* ascend, and those that were not on the page before from its end on."""
+        known = set(self._page_before)
+        before, self._end = self._end, max(page.dates, default=self._end)
+        return ascend(page.dates) and (
+            before is None or all(when is None or when >= before or digest in known for digest, when in page.dated)
+        )
 
     def take(self, dated: Iterable[tuple[int, int | None]], future: int) -> None:
         """Count the entries of a page, (digest, ticks) each; what is dated after *future* lies ahead of the service's clock."""
@@ -103,7 +146,8 @@ class Sweep:
 
     def begin_pass(self) -> None:
         """Start over at the first page."""
-        self.beyond = None
+        self.beyond = self._end = None
+        self.pages = 0
 
 
 def _same_order(this: Sequence[int], before: Sequence[int]) -> bool:
