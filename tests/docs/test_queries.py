@@ -12,6 +12,7 @@ import documents
 import pytest
 
 from delta_mirror.simulator import CLIENT_ID, CLIENT_SECRET, Clock, Service, World
+from nexus_messages import HOME, SAMPLE, message
 
 CONFIG = """\
 [mirror]
@@ -22,6 +23,15 @@ client_id = "{client_id}"
 client_secret = "{client_secret}"
 calls_per_minute = 0
 """
+
+MESSAGES = [
+    SAMPLE.replace(b"\n", b" "),
+    message("Account Details", {"Status": "Active", "AssignedOfficer": "officer@example.org"}, client="EX123456"),
+    message("Address Details", {"AddressType": "Home", "Address": "1 Mill Road, Boulder"}, client="EX123456"),
+    message("Contact Details", {"ContactType": "HomePhone", "Contact": "555-0100"}, client="EX123456"),
+    message("Case Details", {"CaseNumber": "C-1", "Offenses": [{"Label": "Theft", "IsPrimary": True}]}, client="EX123456"),
+    message(None, {"Result": "Kept"}, type_="Office Visit", identifier=HOME, client="EX123456"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +53,20 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
         world.revive(back)
         world.edit(odd, _Invented="a column that only the mirror could have")
         sync(config, exit_code=3)  # the odd one is in quarantine
+        (folder / "messages.jsonl").write_bytes(b"\n".join(MESSAGES))
+        sync(config, "nexus", "ingest", str(folder / "messages.jsonl"), exit_code=0)
     with closing(sqlite3.connect(f"{(folder / 'mirror.db').as_uri()}?mode=ro", uri=True)) as connection:
         yield connection
 
 
-def sync(config: Path, *, exit_code: int) -> None:
+def sync(config: Path, *arguments: str, exit_code: int) -> None:
     program = Path(sys.executable).with_name("sync")
     ran = subprocess.run(
-        [program, "--config", config, "deltas"], capture_output=True, text=True, env={**os.environ, "NO_PROXY": "*"}, check=False
+        [program, "--config", config, *(arguments or ("deltas",))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_PROXY": "*"},
+        check=False,
     )
     assert ran.returncode == exit_code, ran.stderr
 

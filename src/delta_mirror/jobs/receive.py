@@ -36,6 +36,7 @@ RECEIVERS = 16  # connections that ask: a broker that is 30 ms away gives some t
 SETTLERS = 16
 GRACE = 5.0  # seconds that a stopped run takes to settle what it has stored
 EARLY = 1.0  # seconds to wait where the broker says sooner than it was asked to that there is nothing
+NEARLY = 0.1  # seconds by which a clock may differ from the broker's on the way
 OFTEN = 5  # deliveries: half of those after which a broker usually gives a message up
 LOOK_AROUND = 0.2  # seconds between two looks at which locks are to be renewed
 PAUSE = "nexus_pause"  # in _meta: until when the broker is to be left alone, and when it said so
@@ -269,8 +270,8 @@ class Reception:
                 self._hand.came(locked)
                 continue
             left = asked_at + seconds - self._monotonic()
-            if left > EARLY:
-                self._rest(EARLY)
+            if left > NEARLY:
+                self._rest(min(left, EARLY))
             self._hand.came_up_empty()
 
     def _rest(self, seconds: float) -> None:

@@ -179,6 +179,7 @@ class Bus:
             lines = list(self._lines)
         for line in lines:
             line.hang_up()
+            line.close()
 
     def _locked(self, answer: Answer) -> Locked | None:
         if answer.status == 204:

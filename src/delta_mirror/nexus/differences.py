@@ -21,6 +21,8 @@ Values = Mapping[str, Content]
 
 def find_differences(place: Place, before: Values | None, after: Values | None) -> Fields:
     """Return what differs at *place*; None is an item that is not there."""
+    if before == after:
+        return {}
     table = table_of(place)
     if table == CLIENT_TABLE:
         old, new = cast("Row", before or {}), cast("Row", after or {})
@@ -28,7 +30,7 @@ def find_differences(place: Place, before: Values | None, after: Values | None) 
     old_row, new_row = _row(table, before), _row(table, after)
     fields: Fields = {} if old_row == new_row else {table: [old_row, new_row]}
     old_offenses, new_offenses = _offenses(before), _offenses(after)
-    if _bag(old_offenses) != _bag(new_offenses):
+    if old_offenses != new_offenses and _bag(old_offenses) != _bag(new_offenses):
         fields[OFFENSE_TABLE] = [old_offenses, new_offenses]
     return fields
 

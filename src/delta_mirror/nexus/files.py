@@ -30,15 +30,19 @@ from typing import NamedTuple, Protocol
 from delta_mirror.core.exact_json import UnreadableError, read_json
 from delta_mirror.errors import RefusedError
 
-LONGEST = 256 << 20  # bytes of one message; the broker's own limit is 100 MiB
-CHUNK = 1 << 18  # characters read at a time where there are no lines
-
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _BLANKS = b" \t\r\n"
 _STANDARD_INPUT = "-"
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NEAR = 16  # characters: an error so close to the end of what was read may be gone when more is
+
+
+class Limits(NamedTuple):
+    """How much is held in memory: bytes of the longest message, and bytes read at a time where there are no lines."""
+
+    longest: int = 256 << 20  # the broker's own limit is 100 MiB
+    chunk: int = 1 << 18
 
 
 class Readable(Protocol):
@@ -69,6 +73,7 @@ class Source(NamedTuple):
     """One file to be read, None for standard input."""
 
     path: Path | None
+    limits: Limits = Limits()
 
     @property
     def name(self) -> str:
@@ -85,10 +90,10 @@ class Source(NamedTuple):
             if self.path is None:
                 # A reader of our own: the one of `sys.stdin` must not be in use by another thread when the process ends.
                 with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
-                    yield from _bodies(stream, can_rewind=False)
+                    yield from _bodies(stream, self.limits, can_rewind=False)
             else:
                 with self.path.open("rb") as stream:
-                    yield from _bodies(stream, can_rewind=stream.seekable())
+                    yield from _bodies(stream, self.limits, can_rewind=stream.seekable())
         except EOFError:
             raise DamagedError("it breaks off: the compressed text has no end") from None
         except (zlib.error, gzip.BadGzipFile):
@@ -142,18 +147,18 @@ def _files_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _bodies(stream: BufferedReader, *, can_rewind: bool) -> Iterator[bytes]:
+def _bodies(stream: BufferedReader, limits: Limits, *, can_rewind: bool) -> Iterator[bytes]:
     text = gzip.GzipFile(fileobj=stream) if stream.peek(len(_GZIP))[:2] == _GZIP else stream
     # An array can be one line of any length: only of an object the first line is looked at.
-    first = _line(text) if _opening(text) == b"{" else b""
+    first = _line(text, limits) if _opening(text) == b"{" else b""
     if _is_object(first):
         yield first.strip(_BLANKS)
-        yield from _lines(text)
+        yield from _lines(text, limits)
         return
-    with _rewound(text, first, can_rewind=can_rewind) as (whole, damage):
-        is_json = damage is not None or _is_json(whole)
+    with _rewound(text, first, limits, can_rewind=can_rewind) as (whole, damage):
+        is_json = damage is not None or _is_json(whole, limits)
         whole.seek(0)
-        yield from _as_far_as_it_goes(whole, damage) if is_json else _lines(whole)
+        yield from _as_far_as_it_goes(whole, limits, damage) if is_json else _lines(whole, limits)
 
 
 def _opening(text: gzip.GzipFile | BufferedReader) -> bytes:
@@ -166,9 +171,9 @@ def _opening(text: gzip.GzipFile | BufferedReader) -> bytes:
     return b""
 
 
-def _as_far_as_it_goes(whole: Readable, damage: BaseException | None) -> Iterator[bytes]:
+def _as_far_as_it_goes(whole: Readable, limits: Limits, damage: BaseException | None) -> Iterator[bytes]:
     try:
-        yield from _elements(whole)
+        yield from _elements(whole, limits)
     except _NoJsonError:
         if damage is not None:
             raise damage from None
@@ -176,7 +181,9 @@ def _as_far_as_it_goes(whole: Readable, damage: BaseException | None) -> Iterato
 
 
 @contextmanager
-def _rewound(text: Readable, begun: bytes, *, can_rewind: bool) -> Iterator[tuple[Readable, BaseException | None]]:
+def _rewound(
+    text: Readable, begun: bytes, limits: Limits, *, can_rewind: bool
+) -> Iterator[tuple[Readable, BaseException | None]]:
     """Give *text* from its beginning, of which *begun* was read; what cannot be rewound is copied to a temporary file.
 
     With it comes what broke the copy off, None where nothing has.
@@ -189,7 +196,7 @@ def _rewound(text: Readable, begun: bytes, *, can_rewind: bool) -> Iterator[tupl
         copy.write(begun)
         damage: BaseException | None = None
         try:
-            while chunk := text.read(CHUNK):
+            while chunk := text.read(limits.chunk):
                 copy.write(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             damage = error
@@ -200,18 +207,18 @@ def _rewound(text: Readable, begun: bytes, *, can_rewind: bool) -> Iterator[tupl
 # ---- lines
 
 
-def _lines(text: Readable) -> Iterator[bytes]:
-    for line in iter(lambda: _line(text), b""):
+def _lines(text: Readable, limits: Limits) -> Iterator[bytes]:
+    for line in iter(lambda: _line(text, limits), b""):
         # Also within a file: several may have been put into one.
         body = line.removeprefix(_BOM).strip(_BLANKS)
         if body:
             yield body
 
 
-def _line(text: Readable) -> bytes:
-    line = text.readline(LONGEST)
-    if len(line) == LONGEST and not line.endswith(b"\n"):
-        raise DamagedError(f"it has a line of more than {LONGEST >> 20} MiB, which is no message")
+def _line(text: Readable, limits: Limits) -> bytes:
+    line = text.readline(limits.longest)
+    if len(line) == limits.longest and not line.endswith(b"\n"):
+        raise DamagedError(f"it has a line of more than {limits.longest:,} bytes, which is no message")
     return line
 
 
@@ -225,10 +232,10 @@ def _is_object(line: bytes) -> bool:
 # ---- one object or array over many lines
 
 
-def _is_json(whole: Readable) -> bool:
+def _is_json(whole: Readable, limits: Limits) -> bool:
     """Return whether *whole* is one object or array; where it breaks off, whether it is one as far as it goes."""
     try:
-        for _ in _elements(whole):
+        for _ in _elements(whole, limits):
             pass
     except _NoJsonError:
         return False
@@ -237,9 +244,9 @@ def _is_json(whole: Readable) -> bool:
     return True
 
 
-def _elements(whole: Readable) -> Iterator[bytes]:
+def _elements(whole: Readable, limits: Limits) -> Iterator[bytes]:
     """Yield the one object, or the elements of the one array, each as it stands there."""
-    window = _Window(whole)
+    window = _Window(whole, limits)
     opening = window.symbol()
     if opening == "{":
         yield window.value()
@@ -263,7 +270,8 @@ class _Window:
     # Numbers are not looked at: Python refuses those of thousands of digits, and they are none of our business here.
     _decode = json.JSONDecoder(parse_int=len, parse_float=len, strict=False).raw_decode
 
-    def __init__(self, whole: Readable) -> None:
+    def __init__(self, whole: Readable, limits: Limits) -> None:
+        self._limits = limits
         self._read: Callable[[int], bytes] = whole.read
         # A byte that is no UTF-8 comes through as it is: its own message is broken, and no other.
         self._decoder = getincrementaldecoder("utf-8")("surrogateescape")
@@ -271,7 +279,7 @@ class _Window:
         self._at = 0
         self._is_all = False
         self._more()
-        self._text = self._text.removeprefix("\ufeff")
+        self._text = self._text.lstrip(" \t\r\n\ufeff")
 
     def symbol(self) -> str:
         """Return the next character that is no blank, "" at the end."""
@@ -307,10 +315,10 @@ class _Window:
 
     def _more(self) -> None:
         rest = self._text[self._at :]
-        if len(rest) > LONGEST:
-            raise DamagedError(f"it has a message of more than {LONGEST >> 20} MiB")
+        if len(rest) > self._limits.longest:
+            raise DamagedError(f"it has a message of more than {self._limits.longest:,} bytes")
         # As much again as there is: a value that is many chunks long is not begun anew for each of them.
-        chunk = self._read(max(CHUNK, len(rest)))
+        chunk = self._read(max(self._limits.chunk, len(rest)))
         self._is_all = not chunk
         self._text = rest + self._decoder.decode(chunk, final=not chunk)
         self._at = 0

@@ -48,6 +48,7 @@ _LAST = 3_652_059 * DAY  # ticks of the first moment after the year 9999
 _VERBS = ("created", "added", "updated", "changed", "removed", "deleted")
 _CREATED, _UPDATED, _REMOVED = range(3)
 
+_AS_LOGGED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z", re.ASCII)
 # `4/5/2019 10:38 AM`, month first; the time may have seconds, or be of 24 hours (docs/nexus.md, "Values").
 _US_DATE_TIME = re.compile(
     r"(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(\d{4})(?: +(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?: ?([AaPp])[Mm])?)?", re.ASCII
@@ -152,7 +153,7 @@ def _read(envelope: _Envelope, delivery: Delivery) -> Message:
             "Details": None if details is None else write_anyhow(details),
         }
     order = order_key(ticks, rank, delivery.sequence, sha256(delivery.body).hexdigest()[:16])
-    occurred_at = write_ticks(ticks, "") + "Z"
+    occurred_at = envelope.occurred_on if _AS_LOGGED.fullmatch(envelope.occurred_on) else write_ticks(ticks, "") + "Z"
     return Message(
         key,
         place,
@@ -206,6 +207,8 @@ def _part(sent: Mapping[str, Json], name: str) -> Mapping[str, Json]:
 
 def _text(value: Json, where: str) -> str:
     """Return a text of the envelope, "" where it is missing; a number is its digits."""
+    if type(value) is str and value and not value.isspace():
+        return value
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -225,13 +228,15 @@ def _client_id(sent: Mapping[str, Json]) -> str:
 def _id(value: Json, where: str) -> str | None:
     """Return an id in its one form, None where it is missing or the vendor's placeholder for none."""
     text = _text(value, where)
-    if is_guid(text):
+    if len(text) == len(_ZERO) and is_guid(text):
         text = text.lower()
     return None if not text or text == _ZERO else _whole(text)
 
 
 def _whole(text: str) -> str:
     """Return *text* if it is text that can be stored at all."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -316,6 +321,7 @@ class _Names:
 
     def __init__(self, columns: Iterable[str]) -> None:
         self._columns = frozenset(columns)
+        self.usual = self._columns | {"SubType"}  # the keys of nearly every message
         self._by_lower = {column.lower(): column for column in self._columns}
 
     def find(self, key: str) -> tuple[str, int] | None:
@@ -347,6 +353,8 @@ def _read_section(section: Section, details: Mapping[str, Json]) -> tuple[dict[s
 
 def _right_names(names: _Names, sent: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...]]:
     """Return what is sent under the right names, and which keys are not known; SubType is no key of a section."""
+    if names.usual.issuperset(sent):
+        return {key: value for key, value in sent.items() if key != "SubType"}, ()
     found: dict[str, Json] = {}
     quality: dict[str, int] = {}
     unknown: dict[str, str] = {}  # lower case to the spelling sent
@@ -383,7 +391,8 @@ def _offenses(sent: Json) -> tuple[list[Row], tuple[str, ...]]:
 def _value(column: str, sent: Json) -> Value | None:
     """Return *sent* as it is stored: blank and null as None, booleans as numbers, what is nested as JSON text."""
     if isinstance(sent, str):
-        return plain_text(sent, is_date=column in DATES) or None
+        # Whatever has a form of its own begins with a digit.
+        return plain_text(sent, is_date=column in DATES) if sent[:1].isdigit() else str(sent) or None
     if sent is None:
         return None
     if isinstance(sent, dict | list):

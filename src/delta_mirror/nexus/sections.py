@@ -8,6 +8,7 @@ Invariants:
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from delta_mirror.core.fold import Place
@@ -158,6 +159,7 @@ def table_of(place: Place) -> str:
     return ACTIVITY_TABLE if section is None else section.table
 
 
+@lru_cache(maxsize=4096)
 def compact(name: str) -> str:
     """Return *name* as names of sections and types are compared: without blanks, in lower case."""
     return "".join(name.split()).lower()

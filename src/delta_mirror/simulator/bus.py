@@ -39,10 +39,10 @@ from delta_mirror.simulator.subscription import BusDials, Message, SimulatedSubs
 TOPIC, SUBSCRIPTION = "client-profiles", "county"
 KEY_NAME = "listen-only"
 KEY = "bm90IGEgcmVhbCBrZXk="  # of an invented county
-DEAD_LETTERS = "$deadletterqueue"
+DEAD_LETTERS = "$DeadLetterQueue"
 LOOK = 0.01  # seconds between two looks at whether a slow answer may go
 
-Operation = Literal["take", "complete", "unlock", "renew", "look"]
+Operation = Literal["take", "complete", "unlock", "renew", "look"]  # `look` takes from among the dead letters
 
 
 class BusCall(NamedTuple):
@@ -91,14 +91,15 @@ class Bus:
     """The broker on a port of this machine; a context manager.
 
     Attributes:
-        subscription: what it knows; in the hands of its own thread, but for `completed` and the numbers.
+        subscription: what waits to be received; `dead` what was given up. To be touched under `lock`.
         calls: every request so far.
         faults: what is to go wrong.
     """
 
     def __init__(self, dials: BusDials | None = None, *, clock: Clock | None = None, port: int = 0, seed: int = 1) -> None:
         self.clock = clock or Clock.running()
-        self.subscription = SimulatedSubscription(self.clock, dials or BusDials(), seed)
+        self.dead = SimulatedSubscription(self.clock, dials or BusDials(), seed + 1)
+        self.subscription = SimulatedSubscription(self.clock, dials or BusDials(), seed, dead=self.dead)
         self.calls: list[BusCall] = []
         self.faults: list[BusFault] = []
         self.lock = Lock()
@@ -225,10 +226,11 @@ class _Conversation(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _hear(self, method: str, target: str, headers: Mapping[str, str]) -> None:
+    def _hear(self, method: str, target: str, headers: Mapping[str, str], *, was_held_back: bool = False) -> None:
         url = urlsplit(target)
-        operation, token = _operation(method, url.path)
-        fault = self._bus.fault_for(operation)
+        operation, token, is_dead = _operation(method, url.path)
+        subscription = self._bus.dead if is_dead else self._bus.subscription
+        fault = None if was_held_back else self._bus.fault_for(operation)
         if fault is not None and fault.kind == "slow" and fault.release is not None:
             self._wait_for(fault.release, method, target, headers)
         elif fault is not None and fault.kind == "answer":
@@ -242,13 +244,15 @@ class _Conversation(asyncio.Protocol):
         elif operation == "take":
             asked = parse_qs(url.query).get("timeout", ["60"])[0]
             self._take(min(float(asked), self._bus.subscription.dials.patience), fault)
+        elif operation == "look":
+            self._look(fault)
         else:
-            self._settle(operation, token, fault)
+            self._settle(operation, token, subscription, fault)
 
     def _wait_for(self, release: Event, method: str, target: str, headers: Mapping[str, str]) -> None:
         """Hear the request once *release* is set."""
         if release.is_set():
-            self._hear(method, target, headers)
+            self._hear(method, target, headers, was_held_back=True)
         else:
             self._loop.call_later(LOOK, self._wait_for, release, method, target, headers)
 
@@ -277,25 +281,31 @@ class _Conversation(asyncio.Protocol):
                 self._bus.waiting.remove(question)
                 self._answer("take", None, 204, fault=question.fault)
 
-    def _settle(self, operation: Operation, token: str, fault: BusFault | None) -> None:
-        subscription = self._bus.subscription
+    def _look(self, fault: BusFault | None) -> None:
+        """Answer with a dead letter; nobody waits for one."""
         with self._bus.lock:
-            message = subscription.take_dead() if operation == "look" else subscription.under(token)
-            if operation == "look":
-                status = 204 if message is None else 201
-            elif operation == "renew":
-                message = subscription.renew(token)
-                status = 404 if message is None else 200
-            else:
-                held = subscription.complete(token) if operation == "complete" else subscription.unlock(token)
-                status = 200 if held else 404
-        about = self._about(message) if message is not None and operation in ("renew", "look") else ()
-        self._answer(operation, message, status, message.body if message and operation == "look" else b"", about, fault)
+            message = self._bus.dead.take()
+        if message is None:
+            self._answer("look", None, 204, fault=fault)
+        else:
+            self._answer("look", message, 201, message.body, self._about(message, is_dead=True), fault)
 
-    def _about(self, message: Message) -> tuple[tuple[str, str], ...]:
+    def _settle(self, operation: Operation, token: str, subscription: SimulatedSubscription, fault: BusFault | None) -> None:
+        with self._bus.lock:
+            message = subscription.under(token)
+            if operation == "renew":
+                subscription.renew(token)
+            elif operation == "complete":
+                subscription.complete(token)
+            else:
+                subscription.unlock(token)
+            about = self._about(message) if message is not None and operation == "renew" else ()
+        self._answer(operation, message, 404 if message is None else 200, b"", about, fault)
+
+    def _about(self, message: Message, *, is_dead: bool = False) -> tuple[tuple[str, str], ...]:
         """Return the headers that a message comes with."""
         dials, path = self._bus.subscription.dials, f"/{TOPIC}/subscriptions/{SUBSCRIPTION}"
-        dead = f"/{DEAD_LETTERS}" if message.sequence in self._bus.subscription.dead else ""
+        dead = f"/{DEAD_LETTERS}" if is_dead else ""
         host = {"whole": self._bus.url, "path": "", "foreign": "http://elsewhere.example"}.get(dials.location, "")
         headers: list[tuple[str, str]] = []
         if dials.location != "none":
@@ -344,24 +354,24 @@ class _Conversation(asyncio.Protocol):
             transport.write(sent)
 
 
-def _operation(method: str, path: str) -> tuple[Operation | None, str]:
-    """Return what is asked for, and the lock token that it names."""
+def _operation(method: str, path: str) -> tuple[Operation | None, str, bool]:
+    """Return what is asked for, the lock token that it names, and whether it is about dead letters."""
     base = ["", TOPIC, "subscriptions", SUBSCRIPTION]
     parts = unquote(path).split("/")
+    rest = parts[len(base) :]
+    is_dead = rest[:1] != [] and rest[0].lower() == DEAD_LETTERS.lower()
     if parts[: len(base)] != base:
-        return None, ""
-    match method, [part.lower() for part in parts[len(base) :]]:
+        return None, "", False
+    match method, rest[1:] if is_dead else rest:
         case "POST", ["messages", "head"]:
-            return "take", ""
-        case "POST", ["$deadletterqueue", "messages", "head"]:
-            return "look", ""
-        case "DELETE", ["messages", _, _]:
-            return "complete", parts[-1]
-        case "PUT", ["messages", _, _]:
-            return "unlock", parts[-1]
-        case "POST", ["messages", _, _]:
-            return "renew", parts[-1]
-    return None, ""
+            return "look" if is_dead else "take", "", is_dead
+        case "DELETE", ["messages", _, token]:
+            return "complete", token, is_dead
+        case "PUT", ["messages", _, token]:
+            return "unlock", token, is_dead
+        case "POST", ["messages", _, token]:
+            return "renew", token, is_dead
+    return None, "", False
 
 
 def main(arguments: list[str] | None = None) -> int:

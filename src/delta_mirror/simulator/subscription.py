@@ -65,13 +65,14 @@ class SimulatedSubscription:
 
     Attributes:
         completed: the MessageIds in the order in which they were completed.
+        dead: where what is given up goes; None where nothing ever is.
     """
 
     clock: Clock
     dials: BusDials = field(default_factory=BusDials)
     seed: int = 1
     completed: list[str] = field(default_factory=list)
-    dead: dict[int, Message] = field(default_factory=dict)
+    dead: "SimulatedSubscription | None" = None
     _waiting: deque[Message] = field(default_factory=deque)
     _locked: dict[str, Message] = field(default_factory=dict)
     _ends: list[tuple[int, str]] = field(default_factory=list)  # a heap of locks by their end, those that are gone too
@@ -91,6 +92,7 @@ class SimulatedSubscription:
     @property
     def left(self) -> int:
         """How many messages are neither completed nor given up."""
+        self._expire()
         return len(self._waiting) + len(self._locked)
 
     @property
@@ -110,11 +112,6 @@ class SimulatedSubscription:
         message.count += 1
         self._lock(message)
         return message
-
-    def take_dead(self) -> Message | None:
-        """Return a message that was given up; it is not locked, only shown."""
-        self._expire()
-        return next(iter(self.dead.values()), None)
 
     def under(self, token: str) -> Message | None:
         """Return the message under this lock, None where it no longer holds."""
@@ -163,7 +160,7 @@ class SimulatedSubscription:
 
     def _give_back(self, message: Message) -> None:
         message.token = None
-        if message.count >= self.dials.max_delivery_count:
-            self.dead[message.sequence] = message
+        if self.dead is not None and message.count >= self.dials.max_delivery_count:
+            self.dead._waiting.append(message)
         else:
             self._waiting.appendleft(message)
