@@ -9,11 +9,11 @@ from threading import Event
 from typing import Any
 
 import pytest
-from office import PATIENCE, Office, contacts
 
 from delta_mirror.errors import RefusedError
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator.accela import AccelaCall, AccelaDials, AccelaFault, AccelaService
+from office import PATIENCE, Office, contacts
 
 MAP = '[accela.map.Client]\n"firstName" = "FirstName"\n"gender" = { column = "Sex", values = { Female = "F", Male = "M" } }\n'
 
@@ -51,7 +51,11 @@ def test_link_takes_a_file_and_says_what_it_did(office: Office) -> None:
     assert office.sql("select id, contact_id from _accela_links order by id") == [("c-1", "999"), ("c-2", "255"), ("new", "7")]
     out, _ = office.sync("accela", "link", "links.csv", "--json")
     assert {name: json.loads(out)[name] for name in ("added", "changed", "removed", "unchanged", "total")} == {
-        **{"added": 0, "changed": 0, "removed": 0, "unchanged": 2, "total": 3}
+        "added": 0,
+        "changed": 0,
+        "removed": 0,
+        "unchanged": 2,
+        "total": 3,
     }
     assert office.sql("select command, outcome from _runs order by id desc limit 1") == [("accela link", "done")]
 

@@ -1,4 +1,4 @@
-"""No field outside the map ever changes, and each change reaches its contact once: over random contacts, maps, changes and faults.
+"""No field outside the map ever changes, and each change reaches its contact once: random contacts, maps, changes and faults.
 
 What must hold is said here from the drawn data alone, without a line of the program.
 """
@@ -7,15 +7,14 @@ import json
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from office import Office
 
 from delta_mirror.simulator.accela import ENUMERATIONS, AccelaDials, AccelaFault, AccelaService
+from office import Office
 
 EXAMPLES = 30
 COLUMNS = ("A", "B", "C", "D")
@@ -26,7 +25,8 @@ FIELDS = (*TEXTS, *CHOICES, *DATES)
 
 Faulty = Literal["lost, done", "lost, not done", "500", "400", "429", "401", "emse", "404"]
 
-plain = st.none() | st.sampled_from(["", " ", "x", "Émile", '"', "{}", "0012", "a\nb", "𝔘", "null"]) | st.text(max_size=5)
+odd = ["", " ", "x", "Émile", '"', "{}", "0012", "a\nb", "\U0001f642", "null"]
+plain = st.none() | st.sampled_from(odd) | st.text(max_size=5)
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
@@ -51,7 +51,9 @@ member_names = st.text(max_size=3).filter(lambda name: "." not in name)
 @st.composite
 def contact(draw: st.DrawFn) -> dict[str, Any]:
     """A contact with some of its fields, and with members that nobody knows."""
-    made: dict[str, Any] = {f"unknown{name}": member for name, member in draw(st.dictionaries(member_names, junk, max_size=3)).items()}
+    made: dict[str, Any] = {
+        f"unknown{name}": member for name, member in draw(st.dictionaries(member_names, junk, max_size=3)).items()
+    }
     for name in draw(st.lists(st.sampled_from(FIELDS), unique=True)):
         put_at(made, name, draw(of_field(name)))
     if "address" not in made and draw(st.booleans()):
@@ -131,7 +133,7 @@ def fault(kind: Faulty | None) -> list[AccelaFault]:
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     with AccelaService() as service:
         office = Office(tmp_path_factory.mktemp("office"), service)
-        office.client("first", **dict.fromkeys(COLUMNS, "x"))
+        office.take("first", dict.fromkeys(COLUMNS, "x"))
         yield office
 
 
@@ -145,7 +147,9 @@ def unmapped(office: Office, ids: list[str], names: list[str]) -> list[str]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(world=worlds())
-def test_no_field_outside_the_map_ever_changes_and_each_change_reaches_its_contact_once(office: Office, world: dict[str, Any]) -> None:
+def test_no_field_outside_the_map_ever_changes_and_each_change_reaches_its_contact_once(
+    office: Office, world: dict[str, Any]
+) -> None:
     service, names = office.service, world["names"]
     service.dials, service.written, service.faults = world["dials"], [], []
     people = [f"p{office.minute}-{number}" for number in range(len(world["contacts"]))]
@@ -170,7 +174,7 @@ def test_no_field_outside_the_map_ever_changes_and_each_change_reaches_its_conta
 
     for changes, kind in zip(world["rounds"], world["faults"], strict=False):
         for id_, change in zip(people, changes, strict=True):
-            office.client(id_, Always=office.minute, **dict(zip(COLUMNS, change, strict=False)))
+            office.take(id_, {"Always": office.minute, **dict(zip(COLUMNS, change, strict=False))})
         service.faults = fault(kind)
         office.push()
         service.faults = []

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from office import NOON, Office, contacts, messages_of
 
 from delta_mirror.errors import ConfigError, MirrorFileError
 from delta_mirror.simulator.accela import AccelaDials, AccelaFault, AccelaService
+from office import NOON, Office, contacts, messages_of
 
 NAMES = '[accela.map.Client]\n"firstName" = "FirstName"\n"lastName" = "LastName"\n'
 LINK = "Client,c-1,253,11,9"
@@ -29,7 +29,7 @@ def office(tmp_path: Path, service: AccelaService) -> Office:
 
 def linked(office: Office, **columns: str | None) -> None:
     """Mirror one client, and tie it to contact 253."""
-    office.client(**{"FirstName": "Bea", "LastName": "Example", **columns})
+    office.take("c-1", {"FirstName": "Bea", "LastName": "Example", **columns})
     office.link(LINK)
 
 
@@ -189,7 +189,11 @@ def test_a_changed_address_of_nexus_ends_in_the_contact(office: Office) -> None:
 
 def test_of_several_rows_the_one_changed_last_counts_then_the_lowest_key(office: Office) -> None:
     nexus(office)
-    office.nexus_items("NexusAddress", "EX1", {"a": None, "b": {"AddressType": "Home", "Address": "B"}, "c": {"AddressType": "Home", "Address": "C"}})
+    office.nexus_items(
+        "NexusAddress",
+        "EX1",
+        {"a": None, "b": {"AddressType": "Home", "Address": "B"}, "c": {"AddressType": "Home", "Address": "C"}},
+    )
     office.push()
     assert office.service.contacts["253"]["address"]["addressLine1"] == "B"  # both came at once
 
@@ -334,7 +338,9 @@ def test_a_contact_that_is_gone_fails_in_each_run_with_one_get(office: Office) -
 
 def test_an_answer_with_another_contact_is_never_written_back(office: Office) -> None:
     linked(office)
-    office.service.faults.append(AccelaFault("answer", "GET", status=200, body={"result": [contacts("999")["999"]], "status": 200}))
+    office.service.faults.append(
+        AccelaFault("answer", "GET", status=200, body={"result": [contacts("999")["999"]], "status": 200})
+    )
 
     report = office.push()
 
@@ -709,9 +715,12 @@ def test_a_thousand_contacts_in_one_run_cost_the_calls_they_need_and_not_more(of
 @pytest.mark.parametrize(
     ("maps", "said"),
     [
-        ('[accela.map.Client]\n"firstNam" = "FirstName"', 'firstNam is no field of a contact; did you mean firstName?'),
+        ('[accela.map.Client]\n"firstNam" = "FirstName"', "firstNam is no field of a contact; did you mean firstName?"),
         ('[accela.map.Client]\n"id" = "FirstName"', "id is assigned by Accela"),
-        ('[accela.map.Client]\n"firstName" = "FristName"', "FristName is no column of Client in the mirror; did you mean FirstName?"),
+        (
+            '[accela.map.Client]\n"firstName" = "FristName"',
+            "FristName is no column of Client in the mirror; did you mean FirstName?",
+        ),
         ('[accela.map.Client]\n"phone1" = { table = "ClientFone", column = "X" }', "ClientFone is no table of a Client"),
         ('[accela.map.Client]\n"birthDate" = { column = "FirstName", type = "day" }', "type is day, which is no type"),
         ('[accela.map.Client]\ncontact_id = "Nowhere"\n"firstName" = "FirstName"', "Nowhere is no column of Client"),

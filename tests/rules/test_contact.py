@@ -32,7 +32,7 @@ NOT_MAPPABLE = ("id", "serviceProviderCode", "address")
 
 
 def test_all_body_fields_of_the_vendor_are_known_with_their_types() -> None:
-    assert {name: kind for name, kind in FIELDS.items()} == {
+    assert dict(FIELDS) == {
         **dict.fromkeys(TEXTS.split(), "text"),
         **dict.fromkeys(ENUMERATIONS.split(), "enumeration"),
         **dict.fromkeys(DATE_TIMES.split(), "date_time"),
@@ -167,8 +167,12 @@ json_values = st.recursive(
 wanted = st.dictionaries(st.sampled_from(sorted(FIELDS)), st.none() | st.text(max_size=12), max_size=6)
 
 
-@given(contact=st.dictionaries(st.text(max_size=3) | st.sampled_from([*FIELDS, "address"]), json_values, max_size=6), wanted=wanted)
-def test_setting_fields_leaves_everything_else_and_the_contact_itself_as_it_was(contact: Any, wanted: dict[str, str | None]) -> None:
+@given(
+    contact=st.dictionaries(st.text(max_size=3) | st.sampled_from([*FIELDS, "address"]), json_values, max_size=6), wanted=wanted
+)
+def test_setting_fields_leaves_everything_else_and_the_contact_itself_as_it_was(
+    contact: Any, wanted: dict[str, str | None]
+) -> None:
     before = json.dumps(contact, sort_keys=True)
 
     after = json.loads(json.dumps(with_fields(contact, wanted)))
