@@ -501,6 +501,18 @@ def test_a_push_left_behind_is_settled_also_when_its_link_has_gone(office: Offic
     assert (report.outcome, office.outcomes(), report.contacts) == ("done", ["pushed"], [])
 
 
+def test_a_push_left_behind_at_an_old_contact_says_nothing_of_the_new_one(office: Office) -> None:
+    linked(office)
+    office.push()
+    office.sql("update _accela_pushes set outcome = 'sent', marks = ?", marks_of(office, "Bea"))
+    office.link("Client,c-1,254,11,9")
+    office.service.faults.append(AccelaFault("answer", "GET", contact_id="254", status=403))
+
+    assert [each.outcome for each in office.push().contacts] == ["failed"]
+    assert office.outcomes() == ["pushed", "failed"]
+    assert [each.outcome for each in office.push().contacts] == ["pushed"]
+
+
 def marks_of(office: Office, first_name: str) -> str:
     from delta_mirror.accela.contact import marks
 
