@@ -164,6 +164,13 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.text(max_size=3) | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
 )
+contacts = st.fixed_dictionaries(
+    {},
+    optional={
+        "address": st.none() | st.dictionaries(st.sampled_from(["city", "state", "zone"]), json_values),
+        **dict.fromkeys(["firstName", "gender", "birthDate", "unknown"], json_values),
+    },
+)
 wanted = st.dictionaries(st.sampled_from(sorted(FIELDS)), st.none() | st.text(max_size=12), max_size=6)
 
 
