@@ -244,8 +244,8 @@ def test_a_push_that_is_told_to_stop_stops_at_once_and_what_it_has_sent_is_settl
 # SIGKILL
 
 
-# Of a run over two contacts, the calls for the first and one for the second. It is killed when a call comes in, which the service answers all the same or drops
-# (as if it had never been sent), or once the answer is out.
+# Of a run over two contacts, the calls for the first and one for the second. It is killed when a call comes in, which the service
+# answers all the same or drops (as if it had never been sent), or once the answer is out.
 KILLS = [(number, when) for number in range(5) for when in ("answered", "dropped", "behind")]
 
 
