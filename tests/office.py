@@ -103,6 +103,20 @@ class Office:
         **columns: Value | None,
     ) -> None:
         """Let the mirror take a record of the DDS, as if a drain had brought it."""
+        self.take(id_, columns, location=location, entity=entity, phones=phones, deleted=deleted, deletes=deletes)
+
+    def take(
+        self,
+        id_: str,
+        columns: Columns,
+        *,
+        location: int = 9,
+        entity: str = "Client",
+        phones: Sequence[Columns] = (),
+        deleted: bool = False,
+        deletes: str = "remove",
+    ) -> None:
+        """Do the same with columns that have no fixed names."""
         self.minute += 1
         changed = read_instant(f"2026-05-04T{self.minute // 60:02}:{self.minute % 60:02}:00Z")
         plain = {name: value for name, value in {"EntityId": id_, **columns}.items() if value is not None}

@@ -1,4 +1,4 @@
-"""No field outside the map ever changes, and each change reaches its contact once: over random contacts, maps, changes and faults.
+"""No field outside the map ever changes, and each change reaches its contact once: random contacts, maps, changes and faults.
 
 What must hold is said here from the drawn data alone, without a line of the program.
 """
@@ -7,15 +7,14 @@ import json
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from office import Office
 
 from delta_mirror.simulator.accela import ENUMERATIONS, AccelaDials, AccelaFault, AccelaService
+from office import Office
 
 EXAMPLES = 30
 COLUMNS = ("A", "B", "C", "D")
@@ -26,7 +25,8 @@ FIELDS = (*TEXTS, *CHOICES, *DATES)
 
 Faulty = Literal["lost, done", "lost, not done", "500", "400", "429", "401", "emse", "404"]
 
-plain = st.none() | st.sampled_from(["", " ", "x", "Émile", '"', "{}", "0012", "a\nb", "𝔘", "null"]) | st.text(max_size=5)
+odd = ["", " ", "x", "Émile", '"', "{}", "0012", "a\nb", "\U0001f642", "null"]
+plain = st.none() | st.sampled_from(odd) | st.text(max_size=5)
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
@@ -133,7 +133,7 @@ def fault(kind: Faulty | None) -> list[AccelaFault]:
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     with AccelaService() as service:
         office = Office(tmp_path_factory.mktemp("office"), service)
-        office.client("first", **dict.fromkeys(COLUMNS, "x"))
+        office.take("first", dict.fromkeys(COLUMNS, "x"))
         yield office
 
 
@@ -174,7 +174,7 @@ def test_no_field_outside_the_map_ever_changes_and_each_change_reaches_its_conta
 
     for changes, kind in zip(world["rounds"], world["faults"], strict=False):
         for id_, change in zip(people, changes, strict=True):
-            office.client(id_, Always=office.minute, **dict(zip(COLUMNS, change, strict=False)))
+            office.take(id_, {"Always": office.minute, **dict(zip(COLUMNS, change, strict=False))})
         service.faults = fault(kind)
         office.push()
         service.faults = []

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from office import NOON, Office, contacts, messages_of
 
 from delta_mirror.errors import ConfigError, MirrorFileError
 from delta_mirror.simulator.accela import AccelaDials, AccelaFault, AccelaService
+from office import NOON, Office, contacts, messages_of
 
 NAMES = '[accela.map.Client]\n"firstName" = "FirstName"\n"lastName" = "LastName"\n'
 LINK = "Client,c-1,253,11,9"
@@ -29,7 +29,7 @@ def office(tmp_path: Path, service: AccelaService) -> Office:
 
 def linked(office: Office, **columns: str | None) -> None:
     """Mirror one client, and tie it to contact 253."""
-    office.client(**{"FirstName": "Bea", "LastName": "Example", **columns})
+    office.take("c-1", {"FirstName": "Bea", "LastName": "Example", **columns})
     office.link(LINK)
 
 
@@ -499,6 +499,18 @@ def test_a_push_left_behind_is_settled_also_when_its_link_has_gone(office: Offic
     report = office.push()
 
     assert (report.outcome, office.outcomes(), report.contacts) == ("done", ["pushed"], [])
+
+
+def test_a_push_left_behind_at_an_old_contact_says_nothing_of_the_new_one(office: Office) -> None:
+    linked(office)
+    office.push()
+    office.sql("update _accela_pushes set outcome = 'sent', marks = ?", marks_of(office, "Bea"))
+    office.link("Client,c-1,254,11,9")
+    office.service.faults.append(AccelaFault("answer", "GET", contact_id="254", status=403))
+
+    assert [each.outcome for each in office.push().contacts] == ["failed"]
+    assert office.outcomes() == ["pushed", "failed"]
+    assert [each.outcome for each in office.push().contacts] == ["pushed"]
 
 
 def marks_of(office: Office, first_name: str) -> str:

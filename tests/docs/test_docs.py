@@ -3,12 +3,16 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import click
 import documents
 import pytest
 from documents import DOCUMENTS, ROOT, SOURCE, code_in, headings, rows, section, spans, text_of
 
+from delta_mirror.accela.contact import FIELDS
+from delta_mirror.accela.mapping import read_map
+from delta_mirror.accela.push_plan import Outcome
 from delta_mirror.cli import common, main
 from delta_mirror.dds.tables import ENTITIES, FEED_CHILDREN
 from delta_mirror.mirror.schema import CHILD_COLUMNS, OWN_TABLES, ROOT_COLUMNS
@@ -18,6 +22,7 @@ OPERATING = ROOT / "docs" / "operating.md"
 MIRROR = ROOT / "docs" / "mirror.md"
 PROMISES = ROOT / "docs" / "promises.md"
 SERVICE = ROOT / "docs" / "service.md"
+ACCELA = ROOT / "docs" / "accela.md"
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
 
 PROMISED = 10
@@ -115,8 +120,8 @@ def test_every_kind_of_error_ends_with_the_exit_code_that_its_tree_says() -> Non
 
 
 def example() -> dict[str, dict[str, object]]:
-    """Return the example configuration with the location that it shows switched on."""
-    text = re.sub(r"^#(\[\[|\w+ = )", r"\1", (ROOT / "config.example.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """Return the example configuration with the location and the map that it shows switched on."""
+    text = re.sub(r"^#(\[|\"|\w+ = )", r"\1", (ROOT / "config.example.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
     found: dict[str, dict[str, object]] = tomllib.loads(text)
     return found
 
@@ -129,7 +134,9 @@ def shown_value(cell: str) -> object:
 def test_keys_and_defaults_of_a_section_are_those_of_the_example(name: str) -> None:
     documented = {code_in(row[0])[0]: shown_value(row[1]) for row in rows(section(OPERATING, f"`[{name}]`"))}
 
-    assert documented == {key: value for key, value in example()[name].items() if key != "locations"}
+    assert documented == {
+        key: value for key, value in example()[name].items() if not isinstance(value, dict | list) or key == "entities"
+    }
 
 
 def test_keys_of_a_location_are_those_of_the_example() -> None:
@@ -142,7 +149,7 @@ def test_keys_of_a_location_are_those_of_the_example() -> None:
 def test_no_section_of_the_configuration_is_documented_that_there_is_not() -> None:
     documented = {found for heading in headings(OPERATING) for found in re.findall(r"`(\[.+\])`", heading)}
 
-    assert documented == {*(f"[{name}]" for name in example()), "[[dds.locations]]"}
+    assert documented == {*(f"[{name}]" for name in example()), "[[dds.locations]]", "[accela.map.ENTITY]"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
@@ -159,8 +166,25 @@ def test_every_configuration_that_is_shown_loads(block: documents.Block, tmp_pat
     (tmp_path / "secret.txt").write_text("invented", encoding="utf-8")
     (tmp_path / "config.toml").write_text(block.text, encoding="utf-8")
 
-    dds = load_config(tmp_path / "config.toml").dds
-    assert dds is None or dds.locations
+    config = load_config(tmp_path / "config.toml", {"ACCELA_APP_SECRET": "invented", "ACCELA_PASSWORD": "invented"})
+
+    assert config.dds is None or config.dds.locations
+    assert config.dds is not None or config.accela is not None or config.nexus is not None
+    for entity, table in {} if config.accela is None else config.accela.map.items():
+        assert read_map(block.document.name, entity, table).rules
+
+
+@pytest.mark.parametrize("kind", ["text", "enumeration", "date_time"])
+def test_fields_of_a_contact_are_documented_by_their_kind(kind: str) -> None:
+    [listed] = [row[1] for row in rows(section(ACCELA, "The fields of a contact")) if row[0] == kind.replace("_", "-")]
+
+    assert set(code_in(listed)) == {name for name, its in FIELDS.items() if its == kind}
+
+
+def test_outcomes_of_a_push_are_documented() -> None:
+    documented = [code_in(row[0])[0] for row in rows(section(ACCELA, "What a run does"))]
+
+    assert set(documented) == set(get_args(Outcome))
 
 
 # The mirror

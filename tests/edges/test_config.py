@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delta_mirror.accela.mapping import read_map
 from delta_mirror.config import (
     ENTITIES,
     FEED_REACH,
+    AccelaSection,
     Config,
     DdsSection,
     HttpSection,
@@ -851,7 +853,7 @@ def test_nothing_found_says_where_was_looked_and_what_to_do(tmp_path: Path) -> N
 
 def switched_on() -> str:
     """Return the example with the settings that are switched off in it: `#` and, without a blank, TOML."""
-    return re.sub(r"^#(?=[\[A-Za-z])", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return re.sub(r"^#(?=[\[\"A-Za-z])", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def test_example_shows_every_key_and_no_other() -> None:
@@ -862,6 +864,7 @@ def test_example_shows_every_key_and_no_other() -> None:
         "dds": DdsSection,
         "starter": StarterSection,
         "nexus": NexusSection,
+        "accela": AccelaSection,
     }
     assert list(shown) == list(sections)
     for name, section in sections.items():
@@ -871,19 +874,23 @@ def test_example_shows_every_key_and_no_other() -> None:
 
 def test_example_shows_the_defaults(tmp_path: Path) -> None:
     shown = load(tmp_path, EXAMPLE.read_text(encoding="utf-8"))
-    assert shown == load(tmp_path, "[dds]\n[nexus]\n")
+    assert shown == load(tmp_path, "[dds]\n[nexus]\n[accela]\n")
     assert shown.warnings == ()
 
 
 def test_example_with_everything_switched_on_loads(tmp_path: Path) -> None:
-    assert load(tmp_path, switched_on()).require_dds().locations == (Location(11, 9),)
+    config = load(tmp_path, switched_on())
+
+    assert config.require_dds().locations == (Location(11, 9),)
+    assert config.accela is not None
+    assert read_map("", "Client", config.accela.map["Client"]).contact_id == "ExternalId"
 
 
 def test_example_says_of_every_key_what_it_means() -> None:
     keys = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if re.match(r"#?[a-z_]+ = ", line)]
-    sections = (MirrorSection, HttpSection, DdsSection, StarterSection, NexusSection)
-    # The tables `locations` and `columns` are no such lines; the two keys of a location are.
-    assert len(keys) == sum(len(fields(section)) for section in sections) - 2 + 2
+    sections = (MirrorSection, HttpSection, DdsSection, StarterSection, NexusSection, AccelaSection)
+    # `locations`, `columns` and `map` are tables; `contact_id` is the one key of a map that is no field.
+    assert len(keys) == sum(len(fields(section)) for section in sections) - 3 + len(Location._fields) + 1
     for line in keys:
         assert re.search(r" # \S.{10,}", line), line
 
@@ -900,7 +907,7 @@ def test_importing_the_configuration_brings_in_nothing_heavy() -> None:
     assert answer.stdout.split() == []
 
 
-# [accela]
+# The section of Accela
 
 
 ACCELA = """[accela]

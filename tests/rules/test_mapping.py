@@ -17,6 +17,7 @@ from delta_mirror.accela.mapping import (
     read_map,
 )
 from delta_mirror.core.links import Source, Tables
+from delta_mirror.core.model import Row
 from delta_mirror.errors import ConfigError
 
 TABLES = Tables(
@@ -126,8 +127,8 @@ def test_it_matters_which_row_is_newest_only_where_several_meet_a_rule() -> None
 
 def test_rows_are_sorted_by_their_last_change_then_by_their_key() -> None:
     a, b, c = ({"_item_id": name, "X": name, "Y": None} for name in "abc")
-    said = {name: {"X": name} for name in "abc"}
-    log = [([said["b"]], [said["b"], said["c"]]), ([], [said["b"]])]
+    said: dict[str, Row] = {name: {"X": name} for name in "abc"}
+    log: list[tuple[list[Row], list[Row]]] = [([said["b"]], [said["b"], said["c"]]), ([], [said["b"]])]
 
     assert newest_first([a, b, c], log) == [c, b, a]
     assert newest_first([a, b, c], []) == [a, b, c]

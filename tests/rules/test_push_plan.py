@@ -89,6 +89,11 @@ def test_a_refusal_that_says_that_nothing_was_written_is_believed(refusal: Refus
     assert judge_refusal(FIELDS, refusal) == Verdict("failed", FIELDS, FIELDS, error=error, trace_id=refusal.trace_id)
 
 
+@pytest.mark.parametrize("status", [302, 408, 500, 502, 503, 504])
+def test_any_other_refusal_says_nothing_of_what_was_written(status: int) -> None:
+    assert not Refusal(status, "x").is_final
+
+
 @pytest.mark.parametrize(("after", "outcome"), [(DONE, "pushed"), (HALF, "partly"), (BEFORE, "failed")])
 def test_a_push_that_was_left_behind_is_settled_by_what_it_was_to_leave_in_the_contact(after: Contact, outcome: str) -> None:
     left = Left(1, Who("NexusClient", 0, 0, "EX1"), "253", 7, marks("253", WANTED, FIELDS))

@@ -48,8 +48,8 @@ class Refusal(NamedTuple):
 
     @property
     def is_final(self) -> bool:
-        """Whether it says that nothing was written."""
-        return self.status < 500
+        """Whether it says that nothing was written: not an error of the server or of what stands in between, nor a time-out."""
+        return 400 <= self.status < 500 and self.status != 408
 
     def __str__(self) -> str:
         """Return it as messages have it: without the service's own words, which can hold values, and alike for many contacts."""

@@ -138,6 +138,8 @@ def push_command(
         return stopped.exit_code
     if report.absent and not said.quiet:
         tell(f"{report.absent} links are of records that the mirror does not hold; they wait until it does")
+    if not report.links and not said.quiet:
+        tell("no record is tied to a contact; `sync accela link FILE` does that, or the key contact_id of a map")
     write_whatever_comes()
     try:
         # A pipe that nobody reads any more takes away neither the messages nor the exit code: cron needs both.

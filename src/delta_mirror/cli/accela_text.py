@@ -42,7 +42,7 @@ def print_report(report: "PushReport", *, quiet: bool, verbose: bool) -> None:
     waits = f"; {report.waiting} more wait" if report.waiting else ""
     seconds = report.ended_at - report.started_at
     head = "dry run, nothing written" if report.id is None else f"run {report.id}"
-    click.echo(f"{head}: {len(report.contacts)} contacts, {report.calls} calls in {seconds:.1f} s: {done}{waits}")
+    click.echo(f"{head}: {_contacts(len(report.contacts))}, {report.calls} calls in {seconds:.1f} s: {done}{waits}")
 
 
 def _line(each: "Pushed") -> str:

@@ -50,6 +50,7 @@ group by c._id order by total desc limit 5"""
 @click.command("demo")
 def command() -> int:
     """Show the whole thing on a simulated salon, on this machine; no account needed, and nothing of yours is touched."""
+    from delta_mirror.cli.demo_accela import show_accela
     from delta_mirror.simulator import Clock, Service, World
 
     folder = Path(tempfile.mkdtemp(prefix="delta-mirror-demo-"))
@@ -67,17 +68,18 @@ def command() -> int:
             "Its records are read into one SQLite file. Below is what the real commands print, called with",
             f"  --config {config}",
         )
-        _step("The first drain: all that the feed can tell of.")
-        code = _sync(config, "deltas")
-        _step("A day at the salons ...", *_a_day(world))
-        _step("The second drain: whole records are replaced, deletions carried out, and only what differs is logged.")
-        code = _sync(config, "deltas") or code
-        _step("What changed, and how:")
-        code = _sync(config, "changes", "--run", "2") or code
-        _step("How fresh is the copy?")
-        code = _sync(config, "status") or code
-        _step("And it is a plain database: who buys most?")
+        step("The first drain: all that the feed can tell of.")
+        code = call_sync(config, "deltas")
+        step("A day at the salons ...", *_a_day(world))
+        step("The second drain: whole records are replaced, deletions carried out, and only what differs is logged.")
+        code = call_sync(config, "deltas") or code
+        step("What changed, and how:")
+        code = call_sync(config, "changes", "--run", "2") or code
+        step("How fresh is the copy?")
+        code = call_sync(config, "status") or code
+        step("And it is a plain database: who buys most?")
         _query(folder / "mirror.db")
+        code = show_accela(config, folder / "mirror.db", world) or code
         asked = len(service.pages())
     _say(
         "",
@@ -110,7 +112,8 @@ def _a_day(world: "World") -> Sequence[str]:
     )
 
 
-def _sync(config: Path, *arguments: str) -> int:
+def call_sync(config: Path, *arguments: str) -> int:
+    """Show a call, make it, and return its exit code."""
     from delta_mirror.cli.main import run
 
     click.echo(f"$ sync {' '.join(arguments)}")
@@ -129,7 +132,8 @@ def _query(mirror: Path) -> None:
         click.echo("  | " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |")
 
 
-def _step(*lines: str) -> None:
+def step(*lines: str) -> None:
+    """Say what comes next."""
     click.echo("")
     _say(*lines)
 

@@ -39,7 +39,8 @@ class Due:
 class Chosen:
     """What is to be done in a run. `links` is to be carried out first; `head` is up to where the log was looked at.
 
-    `orphans` are pushes left behind that belong to no link of now; `quiet` links of which nothing is to be pushed.
+    `orphans` are pushes left behind that belong to no link of now; `quiet` links of which nothing is to be pushed. `rivals` are
+    records that claim one contact, `absent` counts links of records that the mirror does not hold, `unmapped` those that no map names.
     """
 
     maps: dict[str, EntityMap] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Chosen:
     quiet: list[Link] = field(default_factory=list)
     rivals: list[Who] = field(default_factory=list)
     absent: int = 0
+    total: int = 0
     unmapped: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,6 +82,7 @@ def choose_due(where: str, pushes: Pushes, maps: Mapping[str, EntityMap], *, ret
             links = after(links, plan)
             _join(chosen.links, plan)
             chosen.rivals += rivals
+    chosen.total = len(links)
     for link in links:
         if link.who.entity not in maps:
             chosen.unmapped[link.who.entity] = chosen.unmapped.get(link.who.entity, 0) + 1
@@ -93,13 +96,14 @@ def _choose(chosen: Chosen, pushes: Pushes, links: Sequence[Link], *, retry_fail
     pushed = [link.pushed_seq for link in links if link.pushed_seq is not None]
     changed = _by_person(pushes.changed(min([chosen.head, *pushed, *(each.seq for each in left.values())])))
     pruned = pushes.pruned_through()
+    known = pushes.known([link.who for link in links if link.pushed_seq is None])
     due: list[tuple[Link, int]] = []
     for link in links:
         # A person who is linked by a column is one record, wherever it has changed.
         is_person = chosen.maps[link.who.entity].contact_id is not None
         seq = changed.get(link.who.person if is_person else link.who, 0)
         if link.pushed_seq is None:
-            if pushes.read(link.who, ()) is None and not pushes.was_there(link.who):
+            if link.who not in known:
                 chosen.absent += 1
                 continue
         elif link.pushed_seq >= max(seq, pruned):

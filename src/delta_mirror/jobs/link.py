@@ -53,8 +53,8 @@ def run_link(
         plan = plan_file(pushes.links(), rows)
         run_id = mirror.begin_run("accela link")
         pushes.carry_out(plan)
-        written = [*plan.added, *plan.changed]
-        unknown = sum(pushes.read(link.who, ()) is None for link in written)
+        written = {link.who for link in [*plan.added, *plan.changed]}
+        unknown = len(written - pushes.known(written))
         mirror.end_run(run_id, "done", None, 0, 0)
         return LinkReport(run_id, plan, unknown, len(pushes.links()))
 

@@ -80,6 +80,7 @@ def run_push(
         pushes = Pushes(mirror, now)
         chosen = choose_due(str(config.path), pushes, maps, retry_failed=wishes.retry_failed)
         report.rivals, report.absent, report.unmapped = chosen.rivals, chosen.absent, chosen.unmapped
+        report.links = chosen.total
         if not wishes.dry_run:
             report.id = mirror.begin_run("accela push", at=report.started_at)
             pushes.carry_out(chosen.links)

@@ -58,6 +58,7 @@ class PushReport:
     ended_at: float = 0.0
     outcome: str = "done"
     calls: int = 0
+    links: int = 0
     due: int = 0
     waiting: int = 0
     contacts: list[Pushed] = field(default_factory=list)

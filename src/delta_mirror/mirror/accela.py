@@ -23,8 +23,7 @@ from delta_mirror.mirror.write import Mirror, Transaction
 PAUSE = "accela_pause"  # under which `_meta` keeps until when the service has told us to stop, in seconds since the epoch
 FAR = 10_000  # changes; a link that lies further behind, and has none, is brought up: the log need not be read from there again
 
-_DDS_KEY = ("_tenant_id", "_location_id", "_id")
-_NEXUS_KEY = ("_client_id",)
+_OWNERS = ("_tenant_id", "_location_id", "_id", "_client_id")  # columns that say whose row it is
 
 
 Histories = dict[tuple[Who, str], list[tuple[list[Row], list[Row]]]]
@@ -151,9 +150,7 @@ class Pushes:
 
     def read(self, who: Who, tables: Collection[str]) -> Source | None:
         """Return the record with its rows in *tables*, None where it does not live."""
-        key = _NEXUS_KEY if who.entity == NEXUS else _DDS_KEY
-        values = (who.id,) if who.entity == NEXUS else who[1:]
-        of_record = " and ".join(f"{column} = ?" for column in key)
+        of_record, values = _key_of(who)
         with self._mirror.transaction() as tx:
             if not _columns(tx, who.entity):
                 return None
@@ -161,17 +158,24 @@ class Pushes:
             if not root or root[0].get("_deleted_at") is not None:
                 return None
             children = {
-                name: _rows(tx, name, f"where {of_record} order by {_rest_of_key(tx, name, key)}", values)
+                name: _rows(tx, name, f"where {of_record} order by {_rest_of_key(tx, name)}", values)
                 for name in tables
                 if _columns(tx, name)
             }
         return Source(root[0], children)
 
-    def was_there(self, who: Who) -> bool:
-        """Return whether the mirror has known the record as deleted."""
+    def known(self, everyone: Collection[Who]) -> set[Who]:
+        """Return those of *everyone* whom the mirror holds, or remembers as deleted."""
+        found = set()
         with self._mirror.transaction() as tx:
-            found = tx.execute(f"select exists (select 1 from _tombstones where {_OF_WHO})", who).fetchone()
-        return bool(found[0])
+            is_there = {entity: bool(_columns(tx, entity)) for entity in {who.entity for who in everyone}}
+            for who in everyone:
+                key, values = _key_of(who)
+                of_record = f"select 1 from {quote(who.entity)} where {key}"
+                buried = f"select 1 from _tombstones where {_OF_WHO}"
+                if (is_there[who.entity] and tx.execute(of_record, values).fetchone()) or tx.execute(buried, who).fetchone():
+                    found.add(who)
+        return found
 
     def histories(self, wanted: Mapping[Who, Collection[str]]) -> Histories:
         """Return, newest first, how the rows of the child tables *wanted* were before and after each change of their record.
@@ -280,10 +284,17 @@ def _columns(tx: Transaction, table: str) -> list[str]:
     return [row[1] for row in tx.execute(f"pragma table_info({quote(table)})").fetchall()]
 
 
-def _rest_of_key(tx: Transaction, table: str, key: Sequence[str]) -> str:
+def _key_of(who: Who) -> tuple[str, tuple[str | int, ...]]:
+    """Return the condition that finds the rows of a record, and its values."""
+    if who.entity == NEXUS:
+        return "_client_id = ?", (who.id,)
+    return "_tenant_id = ? and _location_id = ? and _id = ?", who[1:]
+
+
+def _rest_of_key(tx: Transaction, table: str) -> str:
     """Return the columns by which the rows of one record are told apart, as they stand behind `order by`."""
     own = [row[1] for row in tx.execute(f"pragma table_info({quote(table)})").fetchall() if row[5]]
-    return ", ".join(quote(column) for column in own if fold(column) not in key) or "1"
+    return ", ".join(quote(column) for column in own if fold(column) not in _OWNERS) or "1"
 
 
 def _rows(tx: Transaction, table: str, where: str, values: Sequence[str | int]) -> list[Cells]:
