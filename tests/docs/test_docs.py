@@ -20,7 +20,7 @@ PROMISES = ROOT / "docs" / "promises.md"
 SERVICE = ROOT / "docs" / "service.md"
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
 
-PROMISED = 10
+PROMISED = 11
 
 # Options of other programs that the documentation shows.
 FOREIGN_OPTIONS = {"--clients", "--dial", "--records", "--rounds"}
