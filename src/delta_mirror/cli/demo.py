@@ -51,6 +51,7 @@ group by c._id order by total desc limit 5"""
 def command() -> int:
     """Show the whole thing on a simulated salon, on this machine; no account needed, and nothing of yours is touched."""
     from delta_mirror.simulator import Clock, Service, World
+    from delta_mirror.simulator.export import Quirks, write_export
 
     folder = Path(tempfile.mkdtemp(prefix="delta-mirror-demo-"))
     world = World(SEED, clock=Clock.running())
@@ -64,13 +65,15 @@ def command() -> int:
         _say(
             "A chain of two invented salons runs on this machine, behind the same interface as the real service:",
             f"  {service.url}",
-            "Its records are read into one SQLite file. Below is what the real commands print, called with",
+            "It has written a Starter Export, and offers a feed of what has changed since. Both are read into one SQLite file.",
+            "Below is what the real commands print, called with",
             f"  --config {config}",
         )
-        _step("The first drain: all that the feed can tell of.")
-        code = _sync(config, "deltas")
+        write_export(world, folder / "export", Quirks())
+        _step("The baseline: everything that there is, in one go.")
+        code = _sync(config, "full-starter", str(folder / "export"))
         _step("A day at the salons ...", *_a_day(world))
-        _step("The second drain: whole records are replaced, deletions carried out, and only what differs is logged.")
+        _step("The deltas: whole records are replaced, deletions carried out, and only what differs is logged.")
         code = _sync(config, "deltas") or code
         _step("What changed, and how:")
         code = _sync(config, "changes", "--run", "2") or code
