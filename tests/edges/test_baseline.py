@@ -438,6 +438,29 @@ def test_deltas_leave_a_table_that_came_by_starter_alone(site: Site) -> None:
     assert site.load(files).counts == Counts(unchanged=1, superseded=1)
 
 
+def test_a_table_that_came_by_starter_alone_is_kept_by_starters(site: Site) -> None:
+    def files(units: int, *ids: str) -> Files:
+        return {"Client": [row(id_) for id_ in ids], "ClientPackage_T": [{"Client_TId": id_, "Units": units} for id_ in ids]}
+
+    site.load(files(3, "a", "b"))
+    assert site.load(files(4, "a")).counts == Counts(replaced=1, deleted=1)
+    assert site.log() == [
+        ("a", "replace", {"ClientPackage": [[{"Units": 3}], [{"Units": 4}]]}),
+        ("b", "delete", None),
+    ]
+    assert site.select("select _id, Units from ClientPackage") == [("a", 4)]
+    assert site.select("select json_extract(record, '$.ClientPackage') from _tombstones") == [('[{"Units":3}]',)]
+
+
+def test_a_step_that_has_moved_to_another_line_is_a_change(site: Site) -> None:
+    files = appointments()
+    site.load(files, APPOINTMENTS)
+    moved = [{**step, "AppointService_LId": "s2"} if step["Minutes"] == 10 else step for step in files["AppointmentServiceStep"]]
+    loaded = site.load({**files, "AppointmentServiceStep": moved}, APPOINTMENTS)
+    assert loaded.counts == Counts(replaced=1, unchanged=1)
+    assert site.select("select Minutes, _parent_n from AppointmentServiceStep order by 1") == [(10, 0), (20, 0), (30, 1)]
+
+
 def test_child_rows_that_somebody_left_without_a_record_are_swept(site: Site) -> None:
     files: dict[str, Rows] = {"Client": [row("a"), row("b")], "ClientPhone": [phone("a", "1"), phone("b", "2")]}
     site.load(files)
