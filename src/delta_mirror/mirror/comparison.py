@@ -13,7 +13,7 @@ Invariants:
 How drift is found, without any change:
 
     with mirror.attached(staging.path), mirror.transaction(keep=False) as tx:
-        comparison = Comparison(tx, staging, watermark, until=caught_up)  # of `baseline.Dates`, and of the stream
+        comparison = Comparison(tx, staging, watermark, complete_until=caught_up)  # of `baseline.Dates`, and of the stream
         for drift in comparison.drifts():
             ...  # comparison.count_rows() is how many rows were compared, comparison.newer how many records were passed over
 """
@@ -40,21 +40,23 @@ _AT_ONCE = 50  # columns in one comparison: SQLite limits how deep an expression
 class Comparison:
     """One stream of the mirror beside the export's version of it, within a transaction on a mirror that it is attached to.
 
-    *since* is the watermark that the export sets, in ticks. *until*, where it is given, is up to when the mirror is known to be
-    complete: what the export dates later is left out, as the deltas have yet to bring it. `new`, `same`, `open`, `newer` and
-    `absent` say how many records are in which case: only in the export; as they are held; to be judged one by one; left out; in
-    the mirror alone.
+    *since* is the watermark that the export sets, in ticks. *complete_until* is for finding drift alone, and up to when the
+    mirror is known to be complete: what the export dates later is left out, as the deltas have yet to bring it. Records that
+    bear one date on both sides are the same version, and are then compared in any case.
+
+    `new`, `same`, `open`, `newer` and `absent` say how many records are in which case: only in the export; as they are held; to
+    be judged one by one; left out; in the mirror alone.
     """
 
     def __init__(
-        self, tx: Transaction, staging: Staging, since: int, check: Check = lambda: None, *, until: int | None = None
+        self, tx: Transaction, staging: Staging, since: int, check: Check = lambda: None, *, complete_until: int | None = None
     ) -> None:
         self.stream = staging.stream
         self.new = self.same = self.open = self.newer = self.absent = self.living = 0
         self._tx = tx
         self._staging = staging
         self._since = since
-        self._until = until
+        self._until = complete_until
         self._check = check
         self._names: dict[str, dict[str, str]] = {}  # per table, the mirror's spelling of the export's columns
         self._tables: dict[str, str] = {}  # the mirror's spelling of the export's child tables
@@ -123,9 +125,12 @@ class Comparison:
             f" or exists (select 1 from main.{quote(rival.name)} v where {self._of('v')} and v._id = i.id)"
             for rival in self._tx.schema.rivals(self.stream.entity)
         )
+        newer = f"({ticks} >= :since or t.ticks >= :since)"
+        if self._until is not None:
+            of_one_date = f"coalesce({ticks} = i.changed or t.ticks = i.changed, 0)"
+            newer = f"(({newer} or i.changed >= :until) and not {of_one_date})"
         self._tx.execute(
-            f"insert into {AS}.fates select i.*, case "
-            f"when {ticks} >= :since or t.ticks >= :since or i.changed >= :until then {NEWER} "
+            f"insert into {AS}.fates select i.*, case when {newer} then {NEWER} "
             f"when {0 if self.is_plain else 1} or i.gone or t.id is not null or {dead} is not null{rivals} then {OPEN} "
             f"when {held} is null then {NEW} else {SAME} end from {AS}.ids i {joins}",
             self._values(),

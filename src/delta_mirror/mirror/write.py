@@ -537,9 +537,12 @@ class Transaction:
                         ]
                     )
         keys: list[_Key] = [(*stream[:2], effect.record.id) for effect in removed]
-        if keys:
+        # Of a record that was not held, child rows may be there all the same: where somebody has deleted its root row by hand.
+        fresh: list[_Key] = [(*stream[:2], record.id) for record, over, *_ in written if over is None]
+        if keys or fresh:
             for table in self.schema.all_children(stream.entity):
-                gone.setdefault(table.name, []).extend(keys)
+                gone.setdefault(table.name, []).extend([*keys, *fresh])
+        if keys:
             gone[stream.entity] = keys
         for name, whose in gone.items():
             self._connection.executemany(
