@@ -219,6 +219,14 @@ def test_columns_of_the_header_exist_though_no_row_has_a_value_there(site: Site)
     assert site.select("select PhoneNumber from ClientPhone") == []
 
 
+def test_a_table_whose_rows_only_name_their_record_keeps_them(site: Site) -> None:
+    files: Files = {"Client": [row("a"), row("b")], "ClientMembership_T": [{"Client_TId": "a"}, {"Client_TId": "a"}]}
+    site.load(files)
+    assert site.select("select _id, _n from ClientMembership order by 2") == [("a", 0), ("a", 1)]
+    assert site.load(files).counts == Counts(unchanged=2)
+    assert site.load({**files, "ClientMembership_T": [{"Client_TId": "a"}]}).counts == Counts(unchanged=1, replaced=1)
+
+
 def test_a_name_that_differs_in_case_is_the_one_that_is_there(site: Site) -> None:
     site.deltas(sent("a", FirstName="Ann"))
     assert site.load({"Client": [row("a", FIRSTNAME="Ann"), row("b", FIRSTNAME="Bob")]}).counts == Counts(inserted=1, unchanged=1)

@@ -137,7 +137,7 @@ def _insert_new(tx: Transaction, staging: Staging, comparison: Comparison, at: s
             values = [":tenant_id", ":location_id", "i.id", ":at", "null", "i.changed"]
             _insert(tx, live.name, names, values, columns, joined, {**place, "at": at})
         for table in staging.children:
-            if table.places and table.rows:
+            if table.rows:
                 _insert_children(tx, table, comparison, place)
 
 

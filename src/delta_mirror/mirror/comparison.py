@@ -70,7 +70,7 @@ class Comparison:
 
         Where they cannot, every record has to be looked at by itself: which of them have a value there, decides.
         """
-        tables = [table for table in self._staging.children if table.places]
+        tables = [table for table in self._staging.children if table.has_columns]
         root = self._staging.root
         names = [column.name for column in root.columns] if root else []
         sample = Record(
@@ -142,7 +142,7 @@ class Comparison:
         add = f"insert or ignore into {AS}.differing select i.id from {AS}.fates i"
         if live is None:
             return
-        if root is not None and root.places:
+        if root is not None and root.has_columns:
             pairs = self._pairs(root, live, self.stream.entity)
             self._tx.execute(
                 f"{add} {root.joined()} cross join main.{quote(live.name)} x on {self._of('x')} and x._id = i.id "
@@ -155,7 +155,7 @@ class Comparison:
             if held is None:
                 continue
             extra = f"main.{quote(held.name)} x where {self._of('x')} and x._id = i.id"
-            if not table.places:
+            if not table.has_columns:
                 self._tx.execute(f"{add} where i.fate = {SAME} and exists (select 1 from {extra})", self._values())
                 continue
             pairs = [("x._parent_n", "p._parent_n"), *self._pairs(table, held, table.shape.table)]
@@ -244,11 +244,11 @@ class Comparison:
         keys = orjson.dumps(list(ids)).decode()
         gone = dict(self._tx.execute(f"select i.id, i.gone from {wanted}", (keys,)).fetchall())
         roots: dict[str, Row] = {}
-        if (root := self._staging.root) is not None and root.places:
+        if (root := self._staging.root) is not None and root.has_columns:
             roots = {id_: row for id_, _, row in self._rows(root, "null", wanted, keys)}
         children: dict[str, dict[str, list[Child]]] = {}
         for table in self._staging.children:
-            if table.places:
+            if table.has_columns:
                 for id_, parent, row in self._rows(table, "p._parent_n", wanted, keys):
                     children.setdefault(id_, {}).setdefault(table.shape.table, []).append(Child(row, parent))
         records = []
@@ -278,7 +278,7 @@ class Comparison:
             return self._staging.rows
         rows = self._staging.records - self.newer
         for table in self._staging.children:
-            if table.places:
+            if table.has_columns:
                 sums = f"select coalesce(sum(s.rows), 0) from {AS}.fates i cross join {table.spans} s on s.id = i.id"
                 rows += int(self._tx.execute(f"{sums} where i.fate <> {NEWER}").fetchone()[0])
         return rows

@@ -124,12 +124,14 @@ class StagedTable:
     """One table of the staging.
 
     `number` is in the names of its SQLite tables; `columns` are those to be stored; `rows` how many of its rows belong to a
-    record. `places` are the columns of the file by name, as they are called in the staging.
+    record. `places` are the columns of the file by name, as they are called in the staging. A file with neither header nor rows
+    has no columns, and then there are no SQLite tables of it.
     """
 
     shape: Shape
     number: int
     file: str
+    has_columns: bool = False
     places: dict[str, str] = field(default_factory=dict)
     columns: list[Column] = field(default_factory=list)
     raw_rows: int = 0
@@ -268,6 +270,7 @@ class Staging:
         return table.raw_rows
 
     def _begin_table(self, table: StagedTable, columns: Sequence[str]) -> None:
+        table.has_columns = True
         table.places = {name: f"c{place}" for place, name in enumerate(columns)}
         if len(table.places) < len(columns):
             raise ExportError(f"{table.file}: two of its columns have one name; {self._left_as_it_was()}")
@@ -308,10 +311,10 @@ class Staging:
         return [name for name in wanted if name in root.places and name not in plain]
 
     def _carried(self) -> str:
-        return "".join(f", r{place}" for place, _ in enumerate(self._carried_names()))
+        return _listed(f"r{place}" for place, _ in enumerate(self._carried_names()))
 
     def _settle_root(self, root: StagedTable) -> None:
-        if not root.places:  # a file without a header and without rows
+        if not root.has_columns:
             return
         names = [name for name in root.shape.key if name in root.places]
         if not names:
@@ -327,7 +330,7 @@ class Staging:
             f"where {key} is not null order by 1, rowid"
         )
         sql(f"drop table {root.raw}")
-        carried = "".join(f", {root.places[name]}" for name in self._carried_names())
+        carried = _listed(root.places[name] for name in self._carried_names())
         changed = f"ticks({root.places[self.rules.changed]})" if self.rules.changed in root.places else "null"
         try:
             sql(f"insert into {AS}.ids select _id, rowid, {changed}, 0{carried} from {root.sorted}")
@@ -349,7 +352,7 @@ class Staging:
 
     def _make_roots(self) -> None:
         """Let the records be what the child rows name: of these entities no table of roots is exported."""
-        tables = [table for table in self.children if table.places]
+        tables = [table for table in self.children if table.has_columns]
         if tables:
             named = " union ".join(f"select id from {table.spans}" for table in tables)
             self._sql(f"insert into {AS}.ids (id) select id from ({named}) order by 1")
@@ -359,7 +362,7 @@ class Staging:
     def _parents_first(self) -> list[StagedTable]:
         """Return the child tables with rows of any number, parents before what hangs on them."""
         ordered: list[StagedTable] = []
-        left = [table for table in self.children if table.places]
+        left = [table for table in self.children if table.has_columns]
         while left:
             ready = [table for table in left if table.shape.parent not in {other.shape.table for other in left}] or left
             ordered += ready
@@ -367,31 +370,32 @@ class Staging:
         return ordered
 
     def _parent_of(self, table: StagedTable) -> StagedTable | None:
-        """Return the table that the rows of *table* hang on, None where they belong directly to the root."""
+        """Return the table that the rows of *table* hang on, None where they belong directly to the root, or to nothing."""
         if table.shape.parent is None or table.shape.parent_key not in table.places:
             return None
-        return self.tables.get(table.shape.parent)
+        parent = self.tables.get(table.shape.parent)
+        return parent if parent is not None and parent.shape.own_key in parent.places else None
 
     def _hangs_on_nothing(self, table: StagedTable) -> bool:
-        """Return whether *table* points to a table that the export lacks, or that is empty."""
-        if table.shape.parent is None or table.shape.parent_key not in table.places:
-            return False
-        parent = self.tables.get(table.shape.parent)
-        return parent is None or not parent.places or parent.shape.own_key not in parent.places
+        """Return whether *table* points to rows that the export does not have."""
+        return table.shape.parent_key in table.places and self._parent_of(table) is None
 
     def _settle_child(self, table: StagedTable) -> None:
         sql = self._sql
-        copied = ", ".join(f"r.{place}" for place in table.places.values())
-        sql(f"create table {table.sorted} (_id, _parent_n, {', '.join(table.places.values())})")
-        if not self._hangs_on_nothing(table):
-            parent = self._parent_of(table)
-            if parent is not None:
-                pointer = table.places[table.shape.parent_key or ""]
-                chosen = f"l.id, l.n, {copied} from {table.raw} r cross join {parent.links} l on l.own = r.{pointer}"
-            else:
-                key = self._find_key(table)
-                chosen = f"cast({key} as text), null, {copied} from {table.raw} r where {key} is not null and {key} <> ''"
-            sql(f"insert into {table.sorted} select {chosen} order by 1, r.rowid")
+        parent = self._parent_of(table)
+        if parent is not None:
+            pointer = table.places[table.shape.parent_key or ""]
+            found, joined = "l.id, l.n", f"cross join {parent.links} l on l.own = r.{pointer}"
+        elif not self._hangs_on_nothing(table) and (name := self._find_key(table)) is not None:
+            key = f"nullif(r.{table.places[name]}, '')"
+            found, joined = f"cast({key} as text), null", f"where {key} is not null"
+            if name in table.shape.repeated:
+                del table.places[name]  # it says nothing else; a wide column less to sort
+        else:
+            found, joined = "null, null", "where 0"
+        sql(f"create table {table.sorted} (_id, _parent_n{_listed(table.places.values())})")
+        copied = _listed(f"r.{place}" for place in table.places.values())
+        sql(f"insert into {table.sorted} select {found}{copied} from {table.raw} r {joined} order by 1, r.rowid")
         sql(f"drop table {table.raw}")
         sql(f"create table {table.spans} (id primary key, first, rows) without rowid")
         sql(f"insert into {table.spans} select _id, min(rowid), count(*) from {table.sorted} group by _id")
@@ -406,8 +410,8 @@ class Staging:
                 f"where {own} is not null order by 1, p.rowid"
             )
 
-    def _find_key(self, table: StagedTable) -> str:
-        """Return the column that holds the key of the record.
+    def _find_key(self, table: StagedTable) -> str | None:
+        """Return the name of the column that holds the key of the record, None where there is none.
 
         The service's documents do not name it for every table. Then it is the one column that no row lacks and whose values are
         keys of roots; not of all rows, for some may have lost their root.
@@ -424,8 +428,7 @@ class Staging:
                 f"{table.file}: it cannot be told which column holds the key of its records, {' or '.join(map(repr, others))}; "
                 f"{self._left_as_it_was()}"
             )
-        chosen = [*named, *others, *candidates]
-        return f"r.{table.places[chosen[0]]}" if chosen else "null"
+        return next(iter([*named, *others, *candidates]), None)
 
     def _is_filled_with_keys(self, table: StagedTable, name: str) -> bool:
         met = self._meets_roots(table, name)
@@ -552,6 +555,11 @@ def _literal(text: str) -> str:
 
 def _ticks(value: object) -> int | None:
     return read_ticks(value) if isinstance(value, str) else None
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return *names* as they go on in a list that has begun."""
+    return "".join(f", {name}" for name in names)
 
 
 def _first_filled(values: Sequence[str]) -> str:
