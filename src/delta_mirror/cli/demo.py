@@ -77,6 +77,10 @@ def command() -> int:
         code = _sync(config, "deltas") or code
         _step("What changed, and how:")
         code = _sync(config, "changes", "--run", "2") or code
+        world.settle()
+        write_export(world, folder / "newer", Quirks())
+        _step("Is it still what the service has? A newer export is compared with it, row by row.")
+        code = _sync(config, "verify", str(folder / "newer")) or code
         _step("How fresh is the copy?")
         code = _sync(config, "status") or code
         _step("And it is a plain database: who buys most?")
