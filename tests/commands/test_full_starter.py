@@ -73,6 +73,8 @@ def test_a_starter_then_deltas_and_the_mirror_is_as_the_service(shop: Shop) -> N
 def test_the_source_of_the_configuration_is_the_default_and_none_at_all_is_refused(shop: Shop) -> None:
     refused = shop.sync("full-starter", expect=2)
     assert "[starter] source is empty" in refused.err
+    assert "nowhere" in shop.sync("full-starter", "nowhere", expect=2).err
+    assert not shop.mirror.exists()
     export(shop)
     add_to_configuration(shop, "[starter]", 'source = "export"')
     assert "8 of 8 streams" in shop.sync("full-starter").out
@@ -98,7 +100,6 @@ def test_where_everything_is_refused_nothing_is_written(shop: Shop) -> None:
     assert shop.rows("select * from _runs") == shop.rows("select * from _streams") == []
     assert "no complete run of 20260102" in shop.sync("full-starter", "export", "--date", "20260102", expect=2).err
     assert "'2026-01-01' is no day" in shop.sync("full-starter", "export", "--date", "2026-01-01", expect=2).err
-    assert "nowhere" in shop.sync("full-starter", "nowhere", expect=2).err
 
 
 def test_an_old_export_is_loaded_by_force_and_the_gap_behind_it_is_said(shop: Shop) -> None:

@@ -479,6 +479,7 @@ def test_child_rows_that_somebody_left_without_a_record_are_swept(site: Site) ->
     site.load(files)
     assert site.select("select _id, PhoneNumber from ClientPhone order by 1") == [("a", "1"), ("b", "2"), ("elsewhere", None)]
     assert site.select("select count(*) from Client") == [(2,)]
+    assert site.records() == 2
 
 
 # Deleted records

@@ -23,7 +23,7 @@ from delta_mirror.core.values import DAY, EPOCH, SECOND
 from delta_mirror.errors import DiskFullError, ExportError, RefusedError, UnfinishedError
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import StoppedError, deadline, open_mirror, open_session, unless_stopped
-from delta_mirror.jobs.starter import Part, Place, Starter, Watch, folder_for_work, open_starter
+from delta_mirror.jobs.starter import Part, Place, Starter, Watch, check_source, folder_for_work, open_starter
 from delta_mirror.mirror.baseline import Loaded, change_over, find_lack, rehearse
 from delta_mirror.mirror.comparison import Comparison
 from delta_mirror.mirror.read import StreamState
@@ -112,6 +112,7 @@ def run_baseline(
     wishes = wishes or Wishes()
     stop = stop or threading.Event()
     report = BaselineReport(started_at=now())
+    check_source(config, wishes.source)
     with ExitStack() as stack:
         stack.enter_context(deadline(wishes.deadline, stop, report.trouble, "what was not loaded is as it was; call again"))
         mirror, places = stack.enter_context(_opened(config, wishes, stop, report, now))

@@ -83,7 +83,6 @@ def change_over(
         if not is_first:
             _log_inserts(tx, stream, run_id, at)
     _release(tx, stream)
-    tx.add_records(stream, comparison.new)
     tx.add_to_run(run_id, counts)
     for plan in comparison.plans():
         counts += tx.carry_out(stream, plan, run_id, source="full-starter", logs_inserts=not is_first)
@@ -106,6 +105,7 @@ def change_over(
         debt=None,
         starter_tables=sorted(staging.tables),
     )
+    _count_records(tx, stream)
     return _loaded(counts, staging, comparison, tx, is_first=is_first)
 
 
@@ -160,6 +160,18 @@ def _insert(
     into = ", ".join([*names, *(quote(column) for column, _ in columns)])
     chosen = ", ".join([*values, *(value for _, value in columns)])
     tx.execute(f"insert into main.{quote(name)} ({into}) select {chosen} from {AS}.fates i {joined} where i.fate = {NEW}", given)
+
+
+def _count_records(tx: Transaction, stream: Stream) -> None:
+    """Set the number of living records that is kept for the stream by counting them: rows may have been changed by hand."""
+    root = tx.schema.root(stream.entity)
+    if root is not None:
+        tx.execute(
+            "update main._streams set records = (select count(*) "
+            f"from main.{quote(root.name)} where _tenant_id = ? and _location_id = ? and _deleted_at is null) "
+            "where tenant_id = ? and location_id = ? and entity = ?",
+            (*stream[:2], *stream),
+        )
 
 
 def _sweep(tx: Transaction, stream: Stream) -> None:

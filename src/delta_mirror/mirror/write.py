@@ -463,10 +463,7 @@ class Transaction:
     def _count_records(self, stream: Stream, plan: Plan) -> None:
         """Keep the number of living records: what comes to life or dies is logged, each time, and nothing else is."""
         counts = plan.counts()
-        self.add_records(stream, counts.inserted + counts.revived - counts.deleted)
-
-    def add_records(self, stream: Stream, more: int) -> None:
-        """Add *more*, which may be below 0, to the number of living records of *stream*."""
+        more = counts.inserted + counts.revived - counts.deleted
         if more:
             self.execute(
                 "insert into _streams (tenant_id, location_id, entity, records) values (?, ?, ?, ?) "
