@@ -198,10 +198,13 @@ def test_what_the_deltas_have_yet_to_bring_is_no_drift(loaded: Shop) -> None:
 
 
 def test_what_the_deltas_should_have_brought_and_did_not_is_drift(loaded: Shop) -> None:
-    client = one_client(loaded)
+    loaded.service.world.busy_hour(4, 40)
     loaded.service.world.advance(2 * HOUR)
     loaded.service.world.settle(LAG)
     loaded.fill()
+    [(client,)] = loaded.rows(
+        "select _id from Client where _location_id = 9 and _deleted_at is null order by _ticks desc limit 1"
+    )
     # As it was in an earlier version, and so does not bear the date of the export's.
     spoil(
         loaded,
