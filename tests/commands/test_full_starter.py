@@ -2,6 +2,8 @@
 
 import os
 import pty
+import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +18,7 @@ from installed import PATIENCE, SYNC, Shop, assert_sound, wait_until_it_listens
 from delta_mirror.cli.messages import LOGGER
 from delta_mirror.cli.progress import FileWatch
 from delta_mirror.core.model import Stream
+from delta_mirror.errors import DiskFullError
 from delta_mirror.jobs.baseline import Wishes, run_baseline
 from delta_mirror.jobs.starter import Progress
 from delta_mirror.simulator import DAY, Clock, Service, World
@@ -291,6 +294,24 @@ def test_at_its_deadline_it_ends_and_nothing_is_changed(filled: Shop, bulk: Path
         "the deadline was reached; what was committed stays, and what was not loaded is as it was; call again"
     ]
     assert filled.contents() == before
+
+
+def test_on_a_full_disk_nothing_is_changed_and_the_rest_is_not_tried(filled: Shop, bulk: Path) -> None:
+    filled.configure(locations=[(11, 9), (11, 10)], entities=["Sale"])
+    for location in (9, 10):
+        shutil.copytree(bulk / "Tenant11" / "Location9", filled.folder / "export" / "Tenant11" / f"Location{location}")
+    before = filled.contents()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limit[1]))
+    try:
+        report = run_baseline(filled.config(), Wishes(str(filled.folder / "export"), force=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    [refused] = report.streams
+    assert isinstance(refused.error, DiskFullError)
+    assert report.trouble == ["of the export 1 more was not tried"]
+    assert filled.contents() == before
+    assert not filled.mirror.with_name("mirror.db.starter").exists()
 
 
 def test_readers_see_the_old_or_the_new(filled: Shop, bulk: Path) -> None:

@@ -136,7 +136,8 @@ def run_baseline(
             for part in starter.parts:
                 own = _load(starter, part, mirror, wishes, report, now)
                 if isinstance(own.error, DiskFullError):
-                    report.trouble.append("what comes after it in the export was not loaded")
+                    left = len(starter.parts) - len(report.streams)
+                    report.trouble += [f"of the export {left} more {'was' if left == 1 else 'were'} not tried"] if left else []
                     break
         except StoppedError:
             pass
