@@ -20,7 +20,9 @@ from delta_mirror.errors import ExportError
 from delta_mirror.mirror.baseline import Dates, Loaded, change_over, find_lack, rehearse
 from delta_mirror.mirror.comparison import CHUNK, Comparison
 from delta_mirror.mirror.schema import quote
-from delta_mirror.mirror.staging import Aside, Mark, Rules, Staging, work_folder
+from delta_mirror.mirror.staged import Aside, Mark, Rules
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import work_folder
 from delta_mirror.mirror.write import Deletes, Mirror
 
 CLIENTS = Stream(11, 9, "Client")

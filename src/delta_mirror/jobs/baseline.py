@@ -27,7 +27,8 @@ from delta_mirror.jobs.starter import Part, Place, Starter, Watch, check_source,
 from delta_mirror.mirror.baseline import Loaded, change_over, find_lack, rehearse
 from delta_mirror.mirror.comparison import Comparison
 from delta_mirror.mirror.read import StreamState
-from delta_mirror.mirror.staging import Check, Staging
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import Check
 from delta_mirror.mirror.write import Mirror
 
 OLDEST = 6 * DAY  # ticks; the feed reaches 7 days back, and a run of deltas has to follow within the last of them

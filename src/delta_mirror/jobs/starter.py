@@ -28,7 +28,9 @@ from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import LOOK_AROUND
 from delta_mirror.mirror.baseline import Dates
-from delta_mirror.mirror.staging import Check, Mark, Rules, Staging, work_folder
+from delta_mirror.mirror.staged import Mark, Rules
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import Check, work_folder
 
 DEFAULT_ENTITIES = ("Client", "Employee", "Appointment", "Sale")  # as of `[dds] entities`, for a file without that section
 

@@ -32,7 +32,9 @@ from delta_mirror.mirror.baseline import Dates
 from delta_mirror.mirror.comparison import Comparison
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Reader, StreamState
-from delta_mirror.mirror.staging import Aside, Check, Staging
+from delta_mirror.mirror.staged import Aside
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import Check
 from delta_mirror.mirror.write import Mirror
 
 DEFAULT_OVERLAP = 600  # seconds, for a configuration without [dds]

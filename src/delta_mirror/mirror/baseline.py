@@ -20,7 +20,9 @@ from delta_mirror.mirror.comparison import NEW, SAME, Comparison
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import StreamState
 from delta_mirror.mirror.schema import quote
-from delta_mirror.mirror.staging import AS, Aside, StagedTable, Staging
+from delta_mirror.mirror.staged import Aside, StagedTable
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import AS
 from delta_mirror.mirror.write import Transaction
 
 LACKING = 0.2  # of the living records; an export that lacks more of them is not believed without being told to
@@ -43,13 +45,12 @@ class Dates:
 class Loaded:
     """What one change-over has done, or would do. `is_first`: the stream stood on no starter before.
 
-    `rows` are those of the export that belong to a record, `held` the records that lived before, `newer` those that were left as
-    they are because they have changed since.
+    `rows` are those of the export that belong to a record, `newer` the records that were left as they are because they have
+    changed since.
     """
 
     counts: Counts
     rows: int
-    held: int
     newer: int
     is_first: bool
     aside: Sequence[Aside]
@@ -119,7 +120,7 @@ def rehearse(tx: Transaction, staging: Staging, comparison: Comparison, known: S
 
 def _loaded(counts: Counts, staging: Staging, comparison: Comparison, tx: Transaction, *, is_first: bool) -> Loaded:
     return Loaded(
-        counts, staging.rows, comparison.living, comparison.newer, is_first, tuple(staging.aside), tuple(tx.said)
+        counts, staging.rows, comparison.newer, is_first, tuple(staging.aside), tuple(tx.said)
     )  # fmt: skip
 
 

@@ -29,7 +29,9 @@ from delta_mirror.core.model import Broken, Child, Instant, Record, Row
 from delta_mirror.core.plan import Drained, Held, Plan, decide
 from delta_mirror.core.values import read_instant
 from delta_mirror.mirror.schema import Table, fold, quote
-from delta_mirror.mirror.staging import AS, Check, StagedTable, Staging
+from delta_mirror.mirror.staged import StagedTable
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import AS, Check
 from delta_mirror.mirror.write import Transaction
 
 CHUNK = 300  # records that are judged at a time

@@ -20,173 +20,21 @@ How it is used (the names `i`, `s` and `p` are those of the queries):
 """
 
 import os
-import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Self
 
-from delta_mirror.core.model import Stream, Value
+from delta_mirror.core.model import Stream
 from delta_mirror.core.values import read_ticks
 from delta_mirror.errors import ExportError
 from delta_mirror.mirror.file import translated
+from delta_mirror.mirror.staged import Aside, Column, Rows, Rules, Shape, StagedTable
+from delta_mirror.mirror.workspace import AS, Check, attach, watched
 
-AS = "starter"  # the staging's name on a connection
-CACHE = -16384  # KiB; SQLite sorts in as much, too
-_PROGRESS = 20_000  # steps of SQLite's machine between two looks at whether the run was told to stop
 _SAMPLE = 1000  # rows by which the column is found that holds the key
-
-Check = Callable[[], None]
-"""Returns if the work may go on; raises what is to end it."""
-
-
-class Shape(Protocol):
-    """What is known of one table of an export: where its rows belong. See `delta_mirror.dds.export_tables.TableFacts`."""
-
-    @property
-    def table(self) -> str:
-        """The mirror's name of the table."""
-
-    @property
-    def is_root(self) -> bool:
-        """Whether its rows are records."""
-
-    @property
-    def parent(self) -> str | None:
-        """The table of the rows that its own hang on, None where that is the root."""
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Columns that may hold the key of the record, best first."""
-
-    @property
-    def parent_key(self) -> str | None:
-        """The column that points to the row of `parent`."""
-
-    @property
-    def own_key(self) -> str | None:
-        """The column by which rows of other tables point to this table's."""
-
-    @property
-    def repeated(self) -> tuple[str, ...]:
-        """Columns that are left out where they only repeat what stands above."""
-
-
-class Rows(Protocol):
-    """Some rows of one file, in order. See `delta_mirror.dds.export.Batch`."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names, as they are stored."""
-
-    @property
-    def rows(self) -> list[tuple[Value | None, ...]]:
-        """The values, in their stored form."""
-
-
-class Mark(NamedTuple):
-    """What marks a record as deleted: *state* in *column* of the root, or of every row of the child *table*, at least one."""
-
-    table: str | None
-    column: str
-    state: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the service's rules say of an entity: the name of its key, of its change date, and what marks it as deleted."""
-
-    key: str
-    changed: str
-    marks: Sequence[Mark]
-
-
-class Aside(NamedTuple):
-    """Rows of a table that were not loaded, and why."""
-
-    table: str
-    rows: int
-    reason: str
-
-
-class Column(NamedTuple):
-    """A column of a staged table: its name in the export, and what gives its value in a query."""
-
-    name: str
-    value: str
-
-
-@dataclass(slots=True)
-class StagedTable:
-    """One table of the staging.
-
-    `number` is in the names of its SQLite tables; `columns` are those to be stored; `rows` how many of its rows belong to a
-    record. `places` are the columns of the file by name, as they are called in the staging. A file with neither header nor rows
-    has no columns, and then there are no SQLite tables of it.
-    """
-
-    shape: Shape
-    number: int
-    file: str
-    has_columns: bool = False
-    places: dict[str, str] = field(default_factory=dict)
-    columns: list[Column] = field(default_factory=list)
-    raw_rows: int = 0
-    rows: int = 0
-
-    @property
-    def raw(self) -> str:
-        """The table of the rows as they were read."""
-        return f"{AS}.raw_{self.number}"
-
-    @property
-    def sorted(self) -> str:
-        """The table of the rows in the order of their records."""
-        return f"{AS}.rows_{self.number}"
-
-    @property
-    def spans(self) -> str:
-        """The table that has, of each record, its first row and how many there are."""
-        return f"{AS}.spans_{self.number}"
-
-    @property
-    def links(self) -> str:
-        """The table that has, of each row that others point to, record and number."""
-        return f"{AS}.links_{self.number}"
-
-    def joined(self) -> str:
-        """Return the joins that add to the records `i` their rows `p`, in order; `s` is the span."""
-        if self.shape.is_root:
-            return f"cross join {self.sorted} p on p.rowid = i.place"
-        return (
-            f"cross join {self.spans} s on s.id = i.id "
-            f"cross join {self.sorted} p on p.rowid between s.first and s.first + s.rows - 1"
-        )
-
-
-@contextmanager
-def work_folder(mirror: Path) -> Iterator[Path]:
-    """Make the private folder beside *mirror*, empty, and remove it afterwards. Only under the mirror's lock.
-
-    A killed run has left its own; it goes first.
-    """
-    folder = mirror.resolve().with_name(mirror.name + ".starter")
-    _remove(folder)
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink() or folder.is_file():
-        raise ExportError(f"{folder} is in the way: the folder for work on a Starter Export has this name; move it away")
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
 
 
 class Staging:
@@ -514,39 +362,6 @@ class Staging:
         assert self._connection is not None  # noqa: S101 - open as long as it is filled
         with watched(self._connection, self._check):
             yield
-
-
-def attach(connection: sqlite3.Connection, path: Path) -> None:
-    """Attach the staging at *path* to *connection*, where it is called `AS`."""
-    connection.execute(f"attach ? as {AS}", (str(path),))
-    connection.execute(f"pragma {AS}.journal_mode = off")
-    connection.execute(f"pragma {AS}.synchronous = off")
-    connection.execute(f"pragma {AS}.cache_size = {CACHE}")
-    connection.execute(f"pragma {AS}.secure_delete = off")
-
-
-@contextmanager
-def watched(connection: sqlite3.Connection, check: Check) -> Iterator[None]:
-    """Let *check* end even a single long statement of *connection*: what it raises comes out of the body."""
-    raised: list[BaseException] = []
-
-    def look() -> int:
-        try:
-            check()
-        except BaseException as error:  # noqa: BLE001 - it is raised again as soon as SQLite has let go
-            raised.append(error)
-            return 1
-        return 0
-
-    connection.set_progress_handler(look, _PROGRESS)
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if raised and error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            raise raised[0] from None
-        raise
-    finally:
-        connection.set_progress_handler(None, 0)
 
 
 def _literal(text: str) -> str:

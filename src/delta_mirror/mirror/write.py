@@ -40,8 +40,8 @@ from delta_mirror.mirror.schema import (
     record_from_json,
     set_aside,
 )
-from delta_mirror.mirror.staging import AS as STAGING
-from delta_mirror.mirror.staging import attach, watched
+from delta_mirror.mirror.workspace import AS as STAGING
+from delta_mirror.mirror.workspace import attach, watched
 
 Deletes = Literal["remove", "mark"]
 _Key = tuple[int, int, str]  # tenant, location, id
@@ -173,7 +173,7 @@ class Mirror:
 
     @contextmanager
     def attached(self, path: Path) -> Iterator[None]:
-        """Attach the staging at *path* to the mirror's connection while the body runs; see `mirror/staging.py`."""
+        """Attach the staging at *path* to the mirror's connection while the body runs; see `mirror/workspace.py`."""
         with self._turn, translated(self.path):
             attach(self._connection, path)
             try:
