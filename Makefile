@@ -57,8 +57,9 @@ wheel: $(DEV_STAMP)  ## build the wheel, install it into a clean virtual environ
 check: lint wheel test  ## all of it, as CI does: lint, wheel, and last the tests, those of the documentation among them
 
 .PHONY: bench
-bench: $(STAMP)  ## the program beside a bare loop, on the simulated service; ARGS="--records 5000 --rounds 1" for a short one
+bench: $(STAMP)  ## the program beside bare loops; ARGS="--records 5000 --rounds 1" STARTER="--sales 5000 --rounds 1" for a short one
 	@$(BIN)/python bench/compare.py $(ARGS)
+	@$(BIN)/python bench/starter.py $(STARTER)
 
 .PHONY: format
 format: $(DEV_STAMP)  ## put the code into its form

@@ -11,6 +11,7 @@ EXPECTED_SKIPS: dict[str, str] = {
         "test_what_the_message_advises_makes_an_unknown_host_known_and_its_files_are_read": _OPENSSH,
         "test_what_the_message_advises_takes_the_new_key_of_a_host_for_the_old_one": _OPENSSH,
         "test_keys_of_all_kinds_log_in_and_others_do_not": _OPENSSH,
+        "test_agent_is_not_asked_although_it_has_the_right_key": _OPENSSH,
         "test_what_the_message_advises_makes_a_key_of_putty_usable": _PUTTY,
     }.items()
 }

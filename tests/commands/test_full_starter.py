@@ -2,6 +2,8 @@
 
 import os
 import pty
+import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +18,7 @@ from installed import PATIENCE, SYNC, Shop, assert_sound, wait_until_it_listens
 from delta_mirror.cli.messages import LOGGER
 from delta_mirror.cli.progress import FileWatch
 from delta_mirror.core.model import Stream
+from delta_mirror.errors import DiskFullError
 from delta_mirror.jobs.baseline import Wishes, run_baseline
 from delta_mirror.jobs.starter import Progress
 from delta_mirror.simulator import DAY, Clock, Service, World
@@ -73,6 +76,8 @@ def test_a_starter_then_deltas_and_the_mirror_is_as_the_service(shop: Shop) -> N
 def test_the_source_of_the_configuration_is_the_default_and_none_at_all_is_refused(shop: Shop) -> None:
     refused = shop.sync("full-starter", expect=2)
     assert "[starter] source is empty" in refused.err
+    assert "nowhere" in shop.sync("full-starter", "nowhere", expect=2).err
+    assert not shop.mirror.exists()
     export(shop)
     add_to_configuration(shop, "[starter]", 'source = "export"')
     assert "8 of 8 streams" in shop.sync("full-starter").out
@@ -98,7 +103,6 @@ def test_where_everything_is_refused_nothing_is_written(shop: Shop) -> None:
     assert shop.rows("select * from _runs") == shop.rows("select * from _streams") == []
     assert "no complete run of 20260102" in shop.sync("full-starter", "export", "--date", "20260102", expect=2).err
     assert "'2026-01-01' is no day" in shop.sync("full-starter", "export", "--date", "2026-01-01", expect=2).err
-    assert "nowhere" in shop.sync("full-starter", "nowhere", expect=2).err
 
 
 def test_an_old_export_is_loaded_by_force_and_the_gap_behind_it_is_said(shop: Shop) -> None:
@@ -290,6 +294,24 @@ def test_at_its_deadline_it_ends_and_nothing_is_changed(filled: Shop, bulk: Path
         "the deadline was reached; what was committed stays, and what was not loaded is as it was; call again"
     ]
     assert filled.contents() == before
+
+
+def test_on_a_full_disk_nothing_is_changed_and_the_rest_is_not_tried(filled: Shop, bulk: Path) -> None:
+    filled.configure(locations=[(11, 9), (11, 10)], entities=["Sale"])
+    for location in (9, 10):
+        shutil.copytree(bulk / "Tenant11" / "Location9", filled.folder / "export" / "Tenant11" / f"Location{location}")
+    before = filled.contents()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limit[1]))
+    try:
+        report = run_baseline(filled.config(), Wishes(str(filled.folder / "export"), force=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    [refused] = report.streams
+    assert isinstance(refused.error, DiskFullError)
+    assert report.trouble == ["of the export 1 more was not tried"]
+    assert filled.contents() == before
+    assert not filled.mirror.with_name("mirror.db.starter").exists()
 
 
 def test_readers_see_the_old_or_the_new(filled: Shop, bulk: Path) -> None:

@@ -20,7 +20,9 @@ from delta_mirror.errors import ExportError
 from delta_mirror.mirror.baseline import Dates, Loaded, change_over, find_lack, rehearse
 from delta_mirror.mirror.comparison import CHUNK, Comparison
 from delta_mirror.mirror.schema import quote
-from delta_mirror.mirror.staging import Aside, Mark, Rules, Staging, work_folder
+from delta_mirror.mirror.staged import Aside, Mark, Rules
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import work_folder
 from delta_mirror.mirror.write import Deletes, Mirror
 
 CLIENTS = Stream(11, 9, "Client")
@@ -217,6 +219,14 @@ def test_columns_of_the_header_exist_though_no_row_has_a_value_there(site: Site)
     site.load({"Client": [row("a", Suffix=None)], "ClientPhone": batches([], ["Client_TId", "PhoneNumber"])})
     assert site.select("select Suffix from Client") == [(None,)]
     assert site.select("select PhoneNumber from ClientPhone") == []
+
+
+def test_a_table_whose_rows_only_name_their_record_keeps_them(site: Site) -> None:
+    files: Files = {"Client": [row("a"), row("b")], "ClientMembership_T": [{"Client_TId": "a"}, {"Client_TId": "a"}]}
+    site.load(files)
+    assert site.select("select _id, _n from ClientMembership order by 2") == [("a", 0), ("a", 1)]
+    assert site.load(files).counts == Counts(unchanged=2)
+    assert site.load({**files, "ClientMembership_T": [{"Client_TId": "a"}]}).counts == Counts(unchanged=1, replaced=1)
 
 
 def test_a_name_that_differs_in_case_is_the_one_that_is_there(site: Site) -> None:
@@ -438,6 +448,29 @@ def test_deltas_leave_a_table_that_came_by_starter_alone(site: Site) -> None:
     assert site.load(files).counts == Counts(unchanged=1, superseded=1)
 
 
+def test_a_table_that_came_by_starter_alone_is_kept_by_starters(site: Site) -> None:
+    def files(units: int, *ids: str) -> Files:
+        return {"Client": [row(id_) for id_ in ids], "ClientPackage_T": [{"Client_TId": id_, "Units": units} for id_ in ids]}
+
+    site.load(files(3, "a", "b"))
+    assert site.load(files(4, "a")).counts == Counts(replaced=1, deleted=1)
+    assert site.log() == [
+        ("a", "replace", {"ClientPackage": [[{"Units": 3}], [{"Units": 4}]]}),
+        ("b", "delete", None),
+    ]
+    assert site.select("select _id, Units from ClientPackage") == [("a", 4)]
+    assert site.select("select json_extract(record, '$.ClientPackage') from _tombstones") == [('[{"Units":3}]',)]
+
+
+def test_a_step_that_has_moved_to_another_line_is_a_change(site: Site) -> None:
+    files = appointments()
+    site.load(files, APPOINTMENTS)
+    moved = [{**step, "AppointService_LId": "s2"} if step["Minutes"] == 10 else step for step in files["AppointmentServiceStep"]]
+    loaded = site.load({**files, "AppointmentServiceStep": moved}, APPOINTMENTS)
+    assert loaded.counts == Counts(replaced=1, unchanged=1)
+    assert site.select("select Minutes, _parent_n from AppointmentServiceStep order by 1") == [(10, 0), (20, 0), (30, 1)]
+
+
 def test_child_rows_that_somebody_left_without_a_record_are_swept(site: Site) -> None:
     files: dict[str, Rows] = {"Client": [row("a"), row("b")], "ClientPhone": [phone("a", "1"), phone("b", "2")]}
     site.load(files)
@@ -448,6 +481,7 @@ def test_child_rows_that_somebody_left_without_a_record_are_swept(site: Site) ->
     site.load(files)
     assert site.select("select _id, PhoneNumber from ClientPhone order by 1") == [("a", "1"), ("b", "2"), ("elsewhere", None)]
     assert site.select("select count(*) from Client") == [(2,)]
+    assert site.records() == 2
 
 
 # Deleted records

@@ -161,6 +161,29 @@ def test_keys_of_all_kinds_log_in_and_others_do_not(site: Site, kind: str) -> No
     assert site.read("other") == {}
 
 
+def test_agent_is_not_asked_although_it_has_the_right_key(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(advised(site.refusal(RefusedError), "ssh-keyscan"), shell=True, check=True, capture_output=True)
+    make_key(site.folder / "right")
+    make_key(site.folder / "other", passphrase=PASSPHRASE)
+    (site.folder / "authorized").write_text((site.folder / "right.pub").read_text())
+    socket_path = site.folder / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.DEVNULL) as agent:
+        try:
+            wait_for(socket_path)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            run("ssh-add", "-q", site.folder / "right")
+            with pytest.raises(CredentialsError):
+                site.read("other")
+        finally:
+            agent.terminate()
+
+
+def wait_for(path: Path) -> None:
+    ends = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < ends
+
+
 @pytest.mark.parametrize("version", ["2", "3"])
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
 def test_what_the_message_advises_makes_a_key_of_putty_usable(tmp_path: Path, kind: str, version: str) -> None:

@@ -52,6 +52,7 @@ def command() -> int:
     """Show the whole thing on a simulated salon, on this machine; no account needed, and nothing of yours is touched."""
     from delta_mirror.cli.demo_accela import show_accela
     from delta_mirror.simulator import Clock, Service, World
+    from delta_mirror.simulator.export import Quirks, write_export
 
     folder = Path(tempfile.mkdtemp(prefix="delta-mirror-demo-"))
     world = World(SEED, clock=Clock.running())
@@ -65,16 +66,22 @@ def command() -> int:
         _say(
             "A chain of two invented salons runs on this machine, behind the same interface as the real service:",
             f"  {service.url}",
-            "Its records are read into one SQLite file. Below is what the real commands print, called with",
+            "It has written a Starter Export, and offers a feed of what has changed since. Both are read into one SQLite file.",
+            "Below is what the real commands print, called with",
             f"  --config {config}",
         )
-        step("The first drain: all that the feed can tell of.")
-        code = call_sync(config, "deltas")
+        write_export(world, folder / "export", Quirks())
+        step("The baseline: everything that there is, in one go.")
+        code = call_sync(config, "full-starter", str(folder / "export"))
         step("A day at the salons ...", *_a_day(world))
-        step("The second drain: whole records are replaced, deletions carried out, and only what differs is logged.")
+        step("The deltas: whole records are replaced, deletions carried out, and only what differs is logged.")
         code = call_sync(config, "deltas") or code
         step("What changed, and how:")
         code = call_sync(config, "changes", "--run", "2") or code
+        world.settle()
+        write_export(world, folder / "newer", Quirks())
+        step("Is it still what the service has? A newer export is compared with it, row by row.")
+        code = call_sync(config, "verify", str(folder / "newer")) or code
         step("How fresh is the copy?")
         code = call_sync(config, "status") or code
         step("And it is a plain database: who buys most?")

@@ -30,6 +30,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 COMMANDS = {
     "deltas": "Bring every configured stream up to date.",
     "full-starter": "Load a Starter Export as the new baseline.",
+    "verify": "Compare the mirror with a Starter Export, and list what differs.",
     "status": "Show every stream: state, lag, watermark, records, last error.",
     "changes": "Show what changed: one line a change.",
     "quarantine": "Look at what could not be applied, try it again, or give it up.",

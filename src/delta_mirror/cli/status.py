@@ -127,6 +127,8 @@ def _stream_as_json(each: "StreamStatus") -> dict[str, object]:
         "lag_seconds": each.lag_seconds,
         "records": known.records,
         "verified_through": known.verified_through,
+        "verified_rows": known.verified_rows,
+        "verified_differing": known.verified_differing,
         "last_success_at": known.last_success_at,
         "last_error": known.last_error,
         "gap_from": known.gap_from,

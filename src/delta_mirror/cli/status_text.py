@@ -188,6 +188,7 @@ def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> It
         who = "every location" if place == ACCOUNT else "tenant {}, location {}".format(*place)
         yield f"paused: {who} until {own_time(pause.until)} (in {span(pause.until - now)}): {pause.reason}"
     yield f"quarantine: {status.quarantine}"
+    yield from _verified(status)
     run = status.last_run
     if run is not None:
         ended = "has not ended" if run.ended_at is None else f"{run.outcome}, ended {ago(_since(run.ended_at, now))}"
@@ -207,6 +208,21 @@ def _nexus(nexus: NexusTally, now: float, *, verbose: bool) -> str:
         f"{nexus.quarantined:,} quarantined, {nexus.repeated:,} that came again; the last came {moment(nexus.last_received_at)}, "
         f"the newest is of {moment(nexus.last_occurred_at)}"
     )
+
+
+def _verified(status: Status) -> Iterator[str]:
+    """Yield what the last comparisons with Starter Exports have found, of all streams together where that is one."""
+    compared = [each for each in status.streams if each.is_configured and each.known.verified_through]
+    by_moment: dict[str, list[StreamStatus]] = {}
+    for each in compared:
+        by_moment.setdefault(each.known.verified_through or "", []).append(each)
+    configured = [each for each in status.streams if each.is_configured]
+    for moment, streams in sorted(by_moment.items(), reverse=True)[:MOST_LINES]:
+        rows = sum(each.known.verified_rows or 0 for each in streams)
+        differing = sum(each.known.verified_differing or 0 for each in streams)
+        of = "" if len(streams) == len(configured) else f" ({_named(streams, MOST_PLACES)})"
+        found = f"{differing:,} records differ in {rows:,} rows" if differing else f"0 of {rows:,} rows differ"
+        yield f"verified: {found} as of {moment}{of}"
 
 
 def _calls(status: Status, now: float, *, verbose: bool) -> str:
@@ -245,6 +261,7 @@ def _troubles(status: Status, now: float, *, verbose: bool) -> Iterator[str]:
             f"{status.quarantine} in quarantine, which could not be applied{told}. "
             f"`sync quarantine list` says why{_if_planned('quarantine')}"
         )
+    yield from _capped(_drift(configured), most, "drift")
     nearly = [
         f"tenant {tenant_id}, location {location_id} has spent {number:,} of {status.calls_per_day:,} calls of this day"
         for (tenant_id, location_id), number in sorted(status.calls.items())
@@ -271,6 +288,15 @@ def _gaps(streams: Sequence[StreamStatus]) -> list[str]:
         f"newer Starter Export to close it{_if_planned('full-starter')}. The stream is followed on meanwhile"
         for each in streams
         if each.known.gap_from
+    ]
+
+
+def _drift(streams: Sequence[StreamStatus]) -> list[str]:
+    return [
+        f"{name_of(each.known.stream)}: {each.known.verified_differing:,} of its records differed from the Starter Export when "
+        "they were compared. `sync verify --repair` fetches them anew"
+        for each in streams
+        if each.known.verified_differing
     ]
 
 

@@ -127,14 +127,17 @@ class _Known(dict[str, Value | None]):
 
     def __missing__(self, field: str) -> Value | None:
         self.met += 1
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        self[field] = value = stored_form(field, self._kind, quoted=self._quoted)
+        value = stored_form(field, self._kind, quoted=self._quoted)
+        if len(field) <= _LONGEST_REMEMBERED:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[field] = value
         return value
 
 
 _RECURRENCES = 8  # on average, below which it is not worth while to look fields up
 _REMEMBERED = 1024  # fields of a column
+_LONGEST_REMEMBERED = 64  # characters; what memory this takes must not depend on what people have written
 
 
 # ---- whole columns. Each returns None where one field is not what it is for. "|" joins them: the proofs leave no room for

@@ -23,11 +23,12 @@ from delta_mirror.core.values import DAY, EPOCH, SECOND
 from delta_mirror.errors import DiskFullError, ExportError, RefusedError, UnfinishedError
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import StoppedError, deadline, open_mirror, open_session, unless_stopped
-from delta_mirror.jobs.starter import Part, Place, Starter, Watch, folder_for_work, open_starter
+from delta_mirror.jobs.starter import Part, Place, Starter, Watch, check_source, folder_for_work, open_starter
 from delta_mirror.mirror.baseline import Loaded, change_over, find_lack, rehearse
 from delta_mirror.mirror.comparison import Comparison
 from delta_mirror.mirror.read import StreamState
-from delta_mirror.mirror.staging import Check, Staging
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import Check
 from delta_mirror.mirror.write import Mirror
 
 OLDEST = 6 * DAY  # ticks; the feed reaches 7 days back, and a run of deltas has to follow within the last of them
@@ -112,6 +113,7 @@ def run_baseline(
     wishes = wishes or Wishes()
     stop = stop or threading.Event()
     report = BaselineReport(started_at=now())
+    check_source(config, wishes.source)
     with ExitStack() as stack:
         stack.enter_context(deadline(wishes.deadline, stop, report.trouble, "what was not loaded is as it was; call again"))
         mirror, places = stack.enter_context(_opened(config, wishes, stop, report, now))
@@ -135,7 +137,8 @@ def run_baseline(
             for part in starter.parts:
                 own = _load(starter, part, mirror, wishes, report, now)
                 if isinstance(own.error, DiskFullError):
-                    report.trouble.append("what comes after it in the export was not loaded")
+                    left = len(starter.parts) - len(report.streams)
+                    report.trouble += [f"of the export {left} more {'was' if left == 1 else 'were'} not tried"] if left else []
                     break
         except StoppedError:
             pass

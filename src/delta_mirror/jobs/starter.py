@@ -18,16 +18,19 @@ from pathlib import Path
 from delta_mirror.config import Config
 from delta_mirror.core.model import Stream
 from delta_mirror.dds.export import Batch, GivenColumn, read_table
+from delta_mirror.dds.export_folder import FolderSource
 from delta_mirror.dds.export_runs import ExportFile, ExportRun, choose_runs
 from delta_mirror.dds.export_source import Source, open_source
 from delta_mirror.dds.export_tables import TableFacts, facts_of
-from delta_mirror.dds.sftp_address import is_address
+from delta_mirror.dds.sftp_address import is_address, read_address
 from delta_mirror.dds.tables import CHANGED, DELETE_MARKS, KEY
 from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import LOOK_AROUND
 from delta_mirror.mirror.baseline import Dates
-from delta_mirror.mirror.staging import Check, Mark, Rules, Staging, work_folder
+from delta_mirror.mirror.staged import Mark, Rules
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import Check, work_folder
 
 DEFAULT_ENTITIES = ("Client", "Employee", "Appointment", "Sale")  # as of `[dds] entities`, for a file without that section
 
@@ -146,13 +149,7 @@ def open_starter(
         RefusedError: there is no source, or it cannot be read as one.
         UnfinishedError: the host of an address cannot be reached.
     """
-    starter = config.starter
-    source = source or starter.source
-    if not source:
-        raise RefusedError(
-            "no SOURCE is given and [starter] source is empty; name the folder above Tenant<id>/Location<id>, or an address "
-            "like sftp://user@host/path"
-        )
+    starter, source = config.starter, _source_of(config, source)
     with open_source(
         source,
         key_file=starter.key_file,
@@ -180,6 +177,31 @@ def open_starter(
         }
         said = [*opened.remarks, *passed_over]
         yield Starter(parts, said, incomplete, Progress(total), check, opened, folder, watch, columns)
+
+
+def check_source(config: Config, source: str | None) -> None:
+    """Return if there is a source, as far as that can be told at once: a folder that has files of a location, or an address.
+
+    So that a path that is mistyped makes no mirror.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    named = _source_of(config, source)
+    if is_address(named):
+        read_address(named)
+    else:
+        FolderSource(named).list()
+
+
+def _source_of(config: Config, given: str | None) -> str:
+    source = given or config.starter.source
+    if not source:
+        raise RefusedError(
+            "no SOURCE is given and [starter] source is empty; name the folder above Tenant<id>/Location<id>, or an address "
+            "like sftp://user@host/path"
+        )
+    return source
 
 
 @contextmanager

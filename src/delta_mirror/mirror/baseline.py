@@ -20,7 +20,9 @@ from delta_mirror.mirror.comparison import NEW, SAME, Comparison
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import StreamState
 from delta_mirror.mirror.schema import quote
-from delta_mirror.mirror.staging import AS, Aside, StagedTable, Staging
+from delta_mirror.mirror.staged import Aside, StagedTable
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import AS
 from delta_mirror.mirror.write import Transaction
 
 LACKING = 0.2  # of the living records; an export that lacks more of them is not believed without being told to
@@ -43,13 +45,12 @@ class Dates:
 class Loaded:
     """What one change-over has done, or would do. `is_first`: the stream stood on no starter before.
 
-    `rows` are those of the export that belong to a record, `held` the records that lived before, `newer` those that were left as
-    they are because they have changed since.
+    `rows` are those of the export that belong to a record, `newer` the records that were left as they are because they have
+    changed since.
     """
 
     counts: Counts
     rows: int
-    held: int
     newer: int
     is_first: bool
     aside: Sequence[Aside]
@@ -83,7 +84,6 @@ def change_over(
         if not is_first:
             _log_inserts(tx, stream, run_id, at)
     _release(tx, stream)
-    tx.add_records(stream, comparison.new)
     tx.count(run_id, counts)
     for plan in comparison.plans():
         counts += tx.carry_out(stream, plan, run_id, source="full-starter", logs_inserts=not is_first)
@@ -106,6 +106,7 @@ def change_over(
         debt=None,
         starter_tables=sorted(staging.tables),
     )
+    _count_records(tx, stream)
     return _loaded(counts, staging, comparison, tx, is_first=is_first)
 
 
@@ -119,7 +120,7 @@ def rehearse(tx: Transaction, staging: Staging, comparison: Comparison, known: S
 
 def _loaded(counts: Counts, staging: Staging, comparison: Comparison, tx: Transaction, *, is_first: bool) -> Loaded:
     return Loaded(
-        counts, staging.rows, comparison.living, comparison.newer, is_first, tuple(staging.aside), tuple(tx.said)
+        counts, staging.rows, comparison.newer, is_first, tuple(staging.aside), tuple(tx.said)
     )  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def _insert_new(tx: Transaction, staging: Staging, comparison: Comparison, at: s
             values = [":tenant_id", ":location_id", "i.id", ":at", "null", "i.changed"]
             _insert(tx, live.name, names, values, columns, joined, {**place, "at": at})
         for table in staging.children:
-            if table.places and table.rows:
+            if table.rows:
                 _insert_children(tx, table, comparison, place)
 
 
@@ -160,6 +161,18 @@ def _insert(
     into = ", ".join([*names, *(quote(column) for column, _ in columns)])
     chosen = ", ".join([*values, *(value for _, value in columns)])
     tx.execute(f"insert into main.{quote(name)} ({into}) select {chosen} from {AS}.fates i {joined} where i.fate = {NEW}", given)
+
+
+def _count_records(tx: Transaction, stream: Stream) -> None:
+    """Set the number of living records that is kept for the stream by counting them: rows may have been changed by hand."""
+    root = tx.schema.root(stream.entity)
+    if root is not None:
+        tx.execute(
+            "update main._streams set records = (select count(*) "
+            f"from main.{quote(root.name)} where _tenant_id = ? and _location_id = ? and _deleted_at is null) "
+            "where tenant_id = ? and location_id = ? and entity = ?",
+            (*stream[:2], *stream),
+        )
 
 
 def _sweep(tx: Transaction, stream: Stream) -> None:

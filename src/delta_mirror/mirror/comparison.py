@@ -13,7 +13,7 @@ Invariants:
 How drift is found, without any change:
 
     with mirror.attached(staging.path), mirror.transaction(keep=False) as tx:
-        comparison = Comparison(tx, staging, watermark, until=caught_up)  # of `baseline.Dates`, and of the stream
+        comparison = Comparison(tx, staging, watermark, complete_until=caught_up)  # of `baseline.Dates`, and of the stream
         for drift in comparison.drifts():
             ...  # comparison.count_rows() is how many rows were compared, comparison.newer how many records were passed over
 """
@@ -29,7 +29,9 @@ from delta_mirror.core.model import Broken, Child, Instant, Record, Row
 from delta_mirror.core.plan import Drained, Held, Plan, decide
 from delta_mirror.core.values import read_instant
 from delta_mirror.mirror.schema import Table, fold, quote
-from delta_mirror.mirror.staging import AS, Check, StagedTable, Staging
+from delta_mirror.mirror.staged import StagedTable
+from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.workspace import AS, Check
 from delta_mirror.mirror.write import Transaction
 
 CHUNK = 300  # records that are judged at a time
@@ -40,21 +42,23 @@ _AT_ONCE = 50  # columns in one comparison: SQLite limits how deep an expression
 class Comparison:
     """One stream of the mirror beside the export's version of it, within a transaction on a mirror that it is attached to.
 
-    *since* is the watermark that the export sets, in ticks. *until*, where it is given, is up to when the mirror is known to be
-    complete: what the export dates later is left out, as the deltas have yet to bring it. `new`, `same`, `open`, `newer` and
-    `absent` say how many records are in which case: only in the export; as they are held; to be judged one by one; left out; in
-    the mirror alone.
+    *since* is the watermark that the export sets, in ticks. *complete_until* is for finding drift alone, and up to when the
+    mirror is known to be complete: what the export dates later is left out, as the deltas have yet to bring it. Records that
+    bear one date on both sides are the same version, and are then compared in any case.
+
+    `new`, `same`, `open`, `newer` and `absent` say how many records are in which case: only in the export; as they are held; to
+    be judged one by one; left out; in the mirror alone.
     """
 
     def __init__(
-        self, tx: Transaction, staging: Staging, since: int, check: Check = lambda: None, *, until: int | None = None
+        self, tx: Transaction, staging: Staging, since: int, check: Check = lambda: None, *, complete_until: int | None = None
     ) -> None:
         self.stream = staging.stream
         self.new = self.same = self.open = self.newer = self.absent = self.living = 0
         self._tx = tx
         self._staging = staging
         self._since = since
-        self._until = until
+        self._until = complete_until
         self._check = check
         self._names: dict[str, dict[str, str]] = {}  # per table, the mirror's spelling of the export's columns
         self._tables: dict[str, str] = {}  # the mirror's spelling of the export's child tables
@@ -68,7 +72,7 @@ class Comparison:
 
         Where they cannot, every record has to be looked at by itself: which of them have a value there, decides.
         """
-        tables = [table for table in self._staging.children if table.places]
+        tables = [table for table in self._staging.children if table.has_columns]
         root = self._staging.root
         names = [column.name for column in root.columns] if root else []
         sample = Record(
@@ -123,9 +127,12 @@ class Comparison:
             f" or exists (select 1 from main.{quote(rival.name)} v where {self._of('v')} and v._id = i.id)"
             for rival in self._tx.schema.rivals(self.stream.entity)
         )
+        newer = f"({ticks} >= :since or t.ticks >= :since)"
+        if self._until is not None:
+            of_one_date = f"coalesce({ticks} = i.changed or t.ticks = i.changed, 0)"
+            newer = f"(({newer} or i.changed >= :until) and not {of_one_date})"
         self._tx.execute(
-            f"insert into {AS}.fates select i.*, case "
-            f"when {ticks} >= :since or t.ticks >= :since or i.changed >= :until then {NEWER} "
+            f"insert into {AS}.fates select i.*, case when {newer} then {NEWER} "
             f"when {0 if self.is_plain else 1} or i.gone or t.id is not null or {dead} is not null{rivals} then {OPEN} "
             f"when {held} is null then {NEW} else {SAME} end from {AS}.ids i {joins}",
             self._values(),
@@ -137,7 +144,7 @@ class Comparison:
         add = f"insert or ignore into {AS}.differing select i.id from {AS}.fates i"
         if live is None:
             return
-        if root is not None and root.places:
+        if root is not None and root.has_columns:
             pairs = self._pairs(root, live, self.stream.entity)
             self._tx.execute(
                 f"{add} {root.joined()} cross join main.{quote(live.name)} x on {self._of('x')} and x._id = i.id "
@@ -150,7 +157,7 @@ class Comparison:
             if held is None:
                 continue
             extra = f"main.{quote(held.name)} x where {self._of('x')} and x._id = i.id"
-            if not table.places:
+            if not table.has_columns:
                 self._tx.execute(f"{add} where i.fate = {SAME} and exists (select 1 from {extra})", self._values())
                 continue
             pairs = [("x._parent_n", "p._parent_n"), *self._pairs(table, held, table.shape.table)]
@@ -239,11 +246,11 @@ class Comparison:
         keys = orjson.dumps(list(ids)).decode()
         gone = dict(self._tx.execute(f"select i.id, i.gone from {wanted}", (keys,)).fetchall())
         roots: dict[str, Row] = {}
-        if (root := self._staging.root) is not None and root.places:
+        if (root := self._staging.root) is not None and root.has_columns:
             roots = {id_: row for id_, _, row in self._rows(root, "null", wanted, keys)}
         children: dict[str, dict[str, list[Child]]] = {}
         for table in self._staging.children:
-            if table.places:
+            if table.has_columns:
                 for id_, parent, row in self._rows(table, "p._parent_n", wanted, keys):
                     children.setdefault(id_, {}).setdefault(table.shape.table, []).append(Child(row, parent))
         records = []
@@ -273,7 +280,7 @@ class Comparison:
             return self._staging.rows
         rows = self._staging.records - self.newer
         for table in self._staging.children:
-            if table.places:
+            if table.has_columns:
                 sums = f"select coalesce(sum(s.rows), 0) from {AS}.fates i cross join {table.spans} s on s.id = i.id"
                 rows += int(self._tx.execute(f"{sums} where i.fate <> {NEWER}").fetchone()[0])
         return rows

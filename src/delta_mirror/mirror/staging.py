@@ -20,171 +20,21 @@ How it is used (the names `i`, `s` and `p` are those of the queries):
 """
 
 import os
-import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Self
 
-from delta_mirror.core.model import Stream, Value
+from delta_mirror.core.model import Stream
 from delta_mirror.core.values import read_ticks
 from delta_mirror.errors import ExportError
 from delta_mirror.mirror.file import translated
+from delta_mirror.mirror.staged import Aside, Column, Rows, Rules, Shape, StagedTable
+from delta_mirror.mirror.workspace import AS, Check, attach, watched
 
-AS = "starter"  # the staging's name on a connection
-CACHE = -16384  # KiB; SQLite sorts in as much, too
-_PROGRESS = 20_000  # steps of SQLite's machine between two looks at whether the run was told to stop
 _SAMPLE = 1000  # rows by which the column is found that holds the key
-
-Check = Callable[[], None]
-"""Returns if the work may go on; raises what is to end it."""
-
-
-class Shape(Protocol):
-    """What is known of one table of an export: where its rows belong. See `delta_mirror.dds.export_tables.TableFacts`."""
-
-    @property
-    def table(self) -> str:
-        """The mirror's name of the table."""
-
-    @property
-    def is_root(self) -> bool:
-        """Whether its rows are records."""
-
-    @property
-    def parent(self) -> str | None:
-        """The table of the rows that its own hang on, None where that is the root."""
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Columns that may hold the key of the record, best first."""
-
-    @property
-    def parent_key(self) -> str | None:
-        """The column that points to the row of `parent`."""
-
-    @property
-    def own_key(self) -> str | None:
-        """The column by which rows of other tables point to this table's."""
-
-    @property
-    def repeated(self) -> tuple[str, ...]:
-        """Columns that are left out where they only repeat what stands above."""
-
-
-class Rows(Protocol):
-    """Some rows of one file, in order. See `delta_mirror.dds.export.Batch`."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names, as they are stored."""
-
-    @property
-    def rows(self) -> list[tuple[Value | None, ...]]:
-        """The values, in their stored form."""
-
-
-class Mark(NamedTuple):
-    """What marks a record as deleted: *state* in *column* of the root, or of every row of the child *table*, at least one."""
-
-    table: str | None
-    column: str
-    state: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the service's rules say of an entity: the name of its key, of its change date, and what marks it as deleted."""
-
-    key: str
-    changed: str
-    marks: Sequence[Mark]
-
-
-class Aside(NamedTuple):
-    """Rows of a table that were not loaded, and why."""
-
-    table: str
-    rows: int
-    reason: str
-
-
-class Column(NamedTuple):
-    """A column of a staged table: its name in the export, and what gives its value in a query."""
-
-    name: str
-    value: str
-
-
-@dataclass(slots=True)
-class StagedTable:
-    """One table of the staging.
-
-    `number` is in the names of its SQLite tables; `columns` are those to be stored; `rows` how many of its rows belong to a
-    record. `places` are the columns of the file by name, as they are called in the staging.
-    """
-
-    shape: Shape
-    number: int
-    file: str
-    places: dict[str, str] = field(default_factory=dict)
-    columns: list[Column] = field(default_factory=list)
-    raw_rows: int = 0
-    rows: int = 0
-
-    @property
-    def raw(self) -> str:
-        """The table of the rows as they were read."""
-        return f"{AS}.raw_{self.number}"
-
-    @property
-    def sorted(self) -> str:
-        """The table of the rows in the order of their records."""
-        return f"{AS}.rows_{self.number}"
-
-    @property
-    def spans(self) -> str:
-        """The table that has, of each record, its first row and how many there are."""
-        return f"{AS}.spans_{self.number}"
-
-    @property
-    def links(self) -> str:
-        """The table that has, of each row that others point to, record and number."""
-        return f"{AS}.links_{self.number}"
-
-    def joined(self) -> str:
-        """Return the joins that add to the records `i` their rows `p`, in order; `s` is the span."""
-        if self.shape.is_root:
-            return f"cross join {self.sorted} p on p.rowid = i.place"
-        return (
-            f"cross join {self.spans} s on s.id = i.id "
-            f"cross join {self.sorted} p on p.rowid between s.first and s.first + s.rows - 1"
-        )
-
-
-@contextmanager
-def work_folder(mirror: Path) -> Iterator[Path]:
-    """Make the private folder beside *mirror*, empty, and remove it afterwards. Only under the mirror's lock.
-
-    A killed run has left its own; it goes first.
-    """
-    folder = mirror.resolve().with_name(mirror.name + ".starter")
-    _remove(folder)
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink() or folder.is_file():
-        raise ExportError(f"{folder} is in the way: the folder for work on a Starter Export has this name; move it away")
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
 
 
 class Staging:
@@ -268,6 +118,7 @@ class Staging:
         return table.raw_rows
 
     def _begin_table(self, table: StagedTable, columns: Sequence[str]) -> None:
+        table.has_columns = True
         table.places = {name: f"c{place}" for place, name in enumerate(columns)}
         if len(table.places) < len(columns):
             raise ExportError(f"{table.file}: two of its columns have one name; {self._left_as_it_was()}")
@@ -308,10 +159,10 @@ class Staging:
         return [name for name in wanted if name in root.places and name not in plain]
 
     def _carried(self) -> str:
-        return "".join(f", r{place}" for place, _ in enumerate(self._carried_names()))
+        return _listed(f"r{place}" for place, _ in enumerate(self._carried_names()))
 
     def _settle_root(self, root: StagedTable) -> None:
-        if not root.places:  # a file without a header and without rows
+        if not root.has_columns:
             return
         names = [name for name in root.shape.key if name in root.places]
         if not names:
@@ -327,7 +178,7 @@ class Staging:
             f"where {key} is not null order by 1, rowid"
         )
         sql(f"drop table {root.raw}")
-        carried = "".join(f", {root.places[name]}" for name in self._carried_names())
+        carried = _listed(root.places[name] for name in self._carried_names())
         changed = f"ticks({root.places[self.rules.changed]})" if self.rules.changed in root.places else "null"
         try:
             sql(f"insert into {AS}.ids select _id, rowid, {changed}, 0{carried} from {root.sorted}")
@@ -349,7 +200,7 @@ class Staging:
 
     def _make_roots(self) -> None:
         """Let the records be what the child rows name: of these entities no table of roots is exported."""
-        tables = [table for table in self.children if table.places]
+        tables = [table for table in self.children if table.has_columns]
         if tables:
             named = " union ".join(f"select id from {table.spans}" for table in tables)
             self._sql(f"insert into {AS}.ids (id) select id from ({named}) order by 1")
@@ -359,7 +210,7 @@ class Staging:
     def _parents_first(self) -> list[StagedTable]:
         """Return the child tables with rows of any number, parents before what hangs on them."""
         ordered: list[StagedTable] = []
-        left = [table for table in self.children if table.places]
+        left = [table for table in self.children if table.has_columns]
         while left:
             ready = [table for table in left if table.shape.parent not in {other.shape.table for other in left}] or left
             ordered += ready
@@ -367,31 +218,32 @@ class Staging:
         return ordered
 
     def _parent_of(self, table: StagedTable) -> StagedTable | None:
-        """Return the table that the rows of *table* hang on, None where they belong directly to the root."""
+        """Return the table that the rows of *table* hang on, None where they belong directly to the root, or to nothing."""
         if table.shape.parent is None or table.shape.parent_key not in table.places:
             return None
-        return self.tables.get(table.shape.parent)
+        parent = self.tables.get(table.shape.parent)
+        return parent if parent is not None and parent.shape.own_key in parent.places else None
 
     def _hangs_on_nothing(self, table: StagedTable) -> bool:
-        """Return whether *table* points to a table that the export lacks, or that is empty."""
-        if table.shape.parent is None or table.shape.parent_key not in table.places:
-            return False
-        parent = self.tables.get(table.shape.parent)
-        return parent is None or not parent.places or parent.shape.own_key not in parent.places
+        """Return whether *table* points to rows that the export does not have."""
+        return table.shape.parent_key in table.places and self._parent_of(table) is None
 
     def _settle_child(self, table: StagedTable) -> None:
         sql = self._sql
-        copied = ", ".join(f"r.{place}" for place in table.places.values())
-        sql(f"create table {table.sorted} (_id, _parent_n, {', '.join(table.places.values())})")
-        if not self._hangs_on_nothing(table):
-            parent = self._parent_of(table)
-            if parent is not None:
-                pointer = table.places[table.shape.parent_key or ""]
-                chosen = f"l.id, l.n, {copied} from {table.raw} r cross join {parent.links} l on l.own = r.{pointer}"
-            else:
-                key = self._find_key(table)
-                chosen = f"cast({key} as text), null, {copied} from {table.raw} r where {key} is not null and {key} <> ''"
-            sql(f"insert into {table.sorted} select {chosen} order by 1, r.rowid")
+        parent = self._parent_of(table)
+        if parent is not None:
+            pointer = table.places[table.shape.parent_key or ""]
+            found, joined = "l.id, l.n", f"cross join {parent.links} l on l.own = r.{pointer}"
+        elif not self._hangs_on_nothing(table) and (name := self._find_key(table)) is not None:
+            key = f"nullif(r.{table.places[name]}, '')"
+            found, joined = f"cast({key} as text), null", f"where {key} is not null"
+            if name in table.shape.repeated:
+                del table.places[name]  # it says nothing else; a wide column less to sort
+        else:
+            found, joined = "null, null", "where 0"
+        sql(f"create table {table.sorted} (_id, _parent_n{_listed(table.places.values())})")
+        copied = _listed(f"r.{place}" for place in table.places.values())
+        sql(f"insert into {table.sorted} select {found}{copied} from {table.raw} r {joined} order by 1, r.rowid")
         sql(f"drop table {table.raw}")
         sql(f"create table {table.spans} (id primary key, first, rows) without rowid")
         sql(f"insert into {table.spans} select _id, min(rowid), count(*) from {table.sorted} group by _id")
@@ -406,8 +258,8 @@ class Staging:
                 f"where {own} is not null order by 1, p.rowid"
             )
 
-    def _find_key(self, table: StagedTable) -> str:
-        """Return the column that holds the key of the record.
+    def _find_key(self, table: StagedTable) -> str | None:
+        """Return the name of the column that holds the key of the record, None where there is none.
 
         The service's documents do not name it for every table. Then it is the one column that no row lacks and whose values are
         keys of roots; not of all rows, for some may have lost their root.
@@ -424,8 +276,7 @@ class Staging:
                 f"{table.file}: it cannot be told which column holds the key of its records, {' or '.join(map(repr, others))}; "
                 f"{self._left_as_it_was()}"
             )
-        chosen = [*named, *others, *candidates]
-        return f"r.{table.places[chosen[0]]}" if chosen else "null"
+        return next(iter([*named, *others, *candidates]), None)
 
     def _is_filled_with_keys(self, table: StagedTable, name: str) -> bool:
         met = self._meets_roots(table, name)
@@ -513,45 +364,17 @@ class Staging:
             yield
 
 
-def attach(connection: sqlite3.Connection, path: Path) -> None:
-    """Attach the staging at *path* to *connection*, where it is called `AS`."""
-    connection.execute(f"attach ? as {AS}", (str(path),))
-    connection.execute(f"pragma {AS}.journal_mode = off")
-    connection.execute(f"pragma {AS}.synchronous = off")
-    connection.execute(f"pragma {AS}.cache_size = {CACHE}")
-    connection.execute(f"pragma {AS}.secure_delete = off")
-
-
-@contextmanager
-def watched(connection: sqlite3.Connection, check: Check) -> Iterator[None]:
-    """Let *check* end even a single long statement of *connection*: what it raises comes out of the body."""
-    raised: list[BaseException] = []
-
-    def look() -> int:
-        try:
-            check()
-        except BaseException as error:  # noqa: BLE001 - it is raised again as soon as SQLite has let go
-            raised.append(error)
-            return 1
-        return 0
-
-    connection.set_progress_handler(look, _PROGRESS)
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if raised and error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            raise raised[0] from None
-        raise
-    finally:
-        connection.set_progress_handler(None, 0)
-
-
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
 def _ticks(value: object) -> int | None:
     return read_ticks(value) if isinstance(value, str) else None
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return *names* as they go on in a list that has begun."""
+    return "".join(f", {name}" for name in names)
 
 
 def _first_filled(values: Sequence[str]) -> str:

@@ -40,8 +40,8 @@ from delta_mirror.mirror.schema import (
     record_from_json,
     set_aside,
 )
-from delta_mirror.mirror.staging import AS as STAGING
-from delta_mirror.mirror.staging import attach, watched
+from delta_mirror.mirror.workspace import AS as STAGING
+from delta_mirror.mirror.workspace import attach, watched
 
 Deletes = Literal["remove", "mark"]
 _Key = tuple[int, int, str]  # tenant, location, id
@@ -198,7 +198,7 @@ class Mirror:
 
     @contextmanager
     def attached(self, path: Path) -> Iterator[None]:
-        """Attach the staging at *path* to the mirror's connection while the body runs; see `mirror/staging.py`."""
+        """Attach the staging at *path* to the mirror's connection while the body runs; see `mirror/workspace.py`."""
         with self._turn, translated(self.path):
             attach(self._connection, path)
             try:
@@ -491,10 +491,7 @@ class Transaction:
     def _count_records(self, stream: Stream, plan: Plan) -> None:
         """Keep the number of living records: what comes to life or dies is logged, each time, and nothing else is."""
         counts = plan.counts()
-        self.add_records(stream, counts.inserted + counts.revived - counts.deleted)
-
-    def add_records(self, stream: Stream, more: int) -> None:
-        """Add *more*, which may be below 0, to the number of living records of *stream*."""
+        more = counts.inserted + counts.revived - counts.deleted
         if more:
             self.execute(
                 "insert into _streams (tenant_id, location_id, entity, records) values (?, ?, ?, ?) "
@@ -565,9 +562,12 @@ class Transaction:
                         ]
                     )
         keys: list[_Key] = [(*stream[:2], effect.record.id) for effect in removed]
-        if keys:
+        # Of a record that was not held, child rows may be there all the same: where somebody has deleted its root row by hand.
+        fresh: list[_Key] = [(*stream[:2], record.id) for record, over, *_ in written if over is None]
+        if keys or fresh:
             for table in self.schema.all_children(stream.entity):
-                gone.setdefault(table.name, []).extend(keys)
+                gone.setdefault(table.name, []).extend([*keys, *fresh])
+        if keys:
             gone[stream.entity] = keys
         for name, whose in gone.items():
             self._connection.executemany(
