@@ -9,6 +9,7 @@ Invariants:
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import click
@@ -46,6 +47,13 @@ join Sale s on s._tenant_id = l._tenant_id and s._location_id = l._location_id a
 where c._deleted_at is null
 group by c._id order by total desc limit 5"""
 
+NEXUS_QUERY = """\
+select c._client_id, c.FirstName, c.LastName, n.Contact, group_concat(a.AddressType || ': ' || a.Address, '; ') as addresses
+from NexusClient c
+left join NexusContact n on n._client_id = c._client_id
+left join NexusAddress a on a._client_id = c._client_id
+group by c._client_id order by c._client_id limit 5"""
+
 
 @click.command("demo")
 def command() -> int:
@@ -77,8 +85,18 @@ def command() -> int:
         _step("How fresh is the copy?")
         code = _sync(config, "status") or code
         _step("And it is a plain database: who buys most?")
-        _query(folder / "mirror.db")
+        _query(folder / "mirror.db", QUERY)
         asked = len(service.pages())
+    _step(
+        "The same file takes the messages of another service, SCRAM Nexus, which broadcasts what changes in it. Here are 240",
+        "of them, shuffled, and one line that is broken:",
+    )
+    _write_messages(folder / "messages.jsonl")
+    _sync(config, "nexus", "ingest", str(folder / "messages.jsonl"))  # 3, because of the broken line
+    _step("The broken line is set aside, whole; the others are in, each in its place, whatever the order in which they came:")
+    code = _sync(config, "quarantine", "list") or code
+    code = _sync(config, "changes", "NexusClient", "--limit", "5") or code
+    _query(folder / "mirror.db", NEXUS_QUERY)
     _say(
         "",
         f"In all {asked} calls were made. The mirror lies in",
@@ -117,12 +135,20 @@ def _sync(config: Path, *arguments: str) -> int:
     return run(["--config", str(config), *arguments])
 
 
-def _query(mirror: Path) -> None:
+def _write_messages(path: Path) -> None:
+    from delta_mirror.simulator.profiles import profile_message
+
+    messages = [profile_message(number, clients=20) for number in range(240)]
+    Random(SEED).shuffle(messages)  # noqa: S311 - a demo, the same each time
+    path.write_bytes(b"\n".join([*messages[:100], messages[0][:70], *messages[100:]]) + b"\n")
+
+
+def _query(mirror: Path, query: str) -> None:
     from delta_mirror.mirror.read import Reader
 
     with Reader.open(mirror) as reader:
-        names, rows = reader.ask(QUERY)
-    click.echo("\n".join(f"  {line}" for line in QUERY.splitlines()))
+        names, rows = reader.ask(query)
+    click.echo("\n".join(f"  {line}" for line in query.splitlines()))
     table = [names, *([("" if value is None else str(value)) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(names))]
     for row in table:
