@@ -205,6 +205,11 @@ def test_a_bare_date_with_the_month_first_is_a_date_where_a_date_is_meant() -> N
     assert values(message(details={"DateOfBirth": "7/24/1989"})) == {"DateOfBirth": "1989-07-24"}
 
 
+def test_offenses_of_a_section_that_has_none_are_a_key_as_any_other() -> None:
+    found = read(message(details={"Offenses": [1]}))
+    assert (found.statement.values, found.unknown.keys) == ({"Offenses": "[1]"}, ("Offenses",))
+
+
 def test_offenses_are_rows_of_their_own() -> None:
     sent = {"CaseNumber": 17, "Offenses": [{"Label": "Theft", "statute": "18-4", "IsPrimary": True, "Note": "x"}, {}]}
     found = read(message("Case Details", sent, identifier=HOME))

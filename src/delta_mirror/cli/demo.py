@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from delta_mirror.cli.demo_telling import call_sync, say, show_query, step
+
 if TYPE_CHECKING:
     from delta_mirror.simulator import World
 
@@ -51,6 +53,7 @@ group by c._id order by total desc limit 5"""
 def command() -> int:
     """Show the whole thing on a simulated salon, on this machine; no account needed, and nothing of yours is touched."""
     from delta_mirror.cli.demo_accela import show_accela
+    from delta_mirror.cli.demo_nexus import show_nexus
     from delta_mirror.simulator import Clock, Service, World
     from delta_mirror.simulator.export import Quirks, write_export
 
@@ -63,7 +66,7 @@ def command() -> int:
         config.write_text(
             CONFIG.format(url=service.url, client_id=service.client_id, client_secret=service.client_secret), encoding="utf-8"
         )
-        _say(
+        say(
             "A chain of two invented salons runs on this machine, behind the same interface as the real service:",
             f"  {service.url}",
             "It has written a Starter Export, and offers a feed of what has changed since. Both are read into one SQLite file.",
@@ -85,10 +88,11 @@ def command() -> int:
         step("How fresh is the copy?")
         code = call_sync(config, "status") or code
         step("And it is a plain database: who buys most?")
-        _query(folder / "mirror.db")
+        show_query(folder / "mirror.db", QUERY)
         code = show_accela(config, folder / "mirror.db", world) or code
         asked = len(service.pages())
-    _say(
+    code = show_nexus(config, folder / "mirror.db") or code
+    say(
         "",
         f"In all {asked} calls were made. The mirror lies in",
         f"  {folder / 'mirror.db'}",
@@ -117,34 +121,3 @@ def _a_day(world: "World") -> Sequence[str]:
         "  - one service of an appointment is cancelled, and another appointment as a whole",
         "  - an employee leaves, and a sale is refunded, which is a new sale",
     )
-
-
-def call_sync(config: Path, *arguments: str) -> int:
-    """Show a call, make it, and return its exit code."""
-    from delta_mirror.cli.main import run
-
-    click.echo(f"$ sync {' '.join(arguments)}")
-    return run(["--config", str(config), *arguments])
-
-
-def _query(mirror: Path) -> None:
-    from delta_mirror.mirror.read import Reader
-
-    with Reader.open(mirror) as reader:
-        names, rows = reader.ask(QUERY)
-    click.echo("\n".join(f"  {line}" for line in QUERY.splitlines()))
-    table = [names, *([("" if value is None else str(value)) for value in row] for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(names))]
-    for row in table:
-        click.echo("  | " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |")
-
-
-def step(*lines: str) -> None:
-    """Say what comes next."""
-    click.echo("")
-    _say(*lines)
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(line)

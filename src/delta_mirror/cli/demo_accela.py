@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.demo import call_sync, step
+from delta_mirror.cli.demo_telling import call_sync, step
 
 if TYPE_CHECKING:
     from delta_mirror.simulator import World

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-from delta_mirror.calls.addresses import host_of
 from delta_mirror.calls.attempts import Attempts, Manners, UnansweredError, asked_pause
 from delta_mirror.errors import CredentialsError, DeltaMirrorError, ProtocolError, StreamRefusedError, UnreachableError
 from delta_mirror.nexus.broker import Answer, Locked, read_lock, read_locked, subscription_path
@@ -80,11 +80,11 @@ class Bus:
     ) -> None:
         self._subscription = subscription
         self._base = f"{subscription.url}/{subscription_path(subscription.topic, subscription.name)}"
-        self._path = self._base[len(host_of(subscription.url)) :]
+        self._path = urlsplit(self._base).path
         self._manners = manners
         self._now = now
         self._monotonic = monotonic
-        self._route = Route(host_of(subscription.url), manners.ca_file)
+        self._route = Route(subscription.url, manners.ca_file)
         self._attempts: Attempts[_Call] = Attempts(
             manners, now, lambda _, until: limited(until), sleep=sleep, jitter=jitter, log=_log
         )

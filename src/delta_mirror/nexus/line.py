@@ -40,25 +40,25 @@ _log = logging.getLogger("delta_mirror.nexus")
 
 
 class Route:
-    """How *origin* (scheme, host and port) is reached from here: by which proxy, and with which certificates.
+    """How the host of *url* is reached from here: by which proxy, and with which certificates.
 
     Raises:
         ConfigError: `ca_file` holds no certificates, or the environment's proxy cannot be used.
     """
 
-    def __init__(self, origin: str, ca_file: str) -> None:
-        parts = urlsplit(origin)
-        self.origin = origin
+    def __init__(self, url: str, ca_file: str) -> None:
+        parts = urlsplit(url)
+        self.url = url
         self.host, self.port = parts.hostname or "", parts.port
         self.is_secure = parts.scheme == "https"
         self.proxy: tuple[str, int] | None = None
         self.proxy_headers: dict[str, str] = {}
         verify: object = True
-        if not is_loopback(origin):
+        if not is_loopback(url):
             with requests.Session() as session:
-                found = session.merge_environment_settings(origin, {}, None, None, None)
+                found = session.merge_environment_settings(url, {}, None, None, None)
             verify = found["verify"]
-            self._find_proxy(requests.utils.select_proxy(origin, found["proxies"]))
+            self._find_proxy(requests.utils.select_proxy(url, found["proxies"]))
         bundle = ca_file or (verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH)
         self.tls = _tls(bundle, "http.ca_file" if ca_file else "REQUESTS_CA_BUNDLE") if self.is_secure else None
 
@@ -181,7 +181,7 @@ class Line:
 
     def _failure(self, wanted: str, error: Exception) -> UnansweredError | UnreachableError:
         failure = diagnose(error)
-        trouble = f"{failure.trouble} at {host_of(self._route.origin)}"
+        trouble = f"{failure.trouble} at {host_of(self._route.url)}"
         _log.debug("%s -> %s", wanted, failure.trouble)
         if failure.is_final:
             return UnreachableError(f"{wanted}: {trouble}. {failure.advice}")

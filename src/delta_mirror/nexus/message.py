@@ -26,7 +26,7 @@ from delta_mirror.core.exact_json import (
 )
 from delta_mirror.core.fold import Content, Place, Statement, order_key
 from delta_mirror.core.model import Row, Value
-from delta_mirror.core.values import DAY, is_guid, plain_date_time, read_ticks, write_ticks
+from delta_mirror.core.values import DAY, HOUR, MINUTE, is_guid, plain_date_time, read_ticks, write_ticks
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.sections import (
     ALIASES,
@@ -48,7 +48,8 @@ _LAST = 3_652_059 * DAY  # ticks of the first moment after the year 9999
 _VERBS = ("created", "added", "updated", "changed", "removed", "deleted")
 _CREATED, _UPDATED, _REMOVED = range(3)
 
-_AS_LOGGED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z", re.ASCII)
+# How nearly every OccurredOn is sent, and how all of them are logged.
+_AS_LOGGED = re.compile(r"(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)\.(\d{7})Z", re.ASCII)
 # `4/5/2019 10:38 AM`, month first; the time may have seconds, or be of 24 hours (docs/nexus.md, "Values").
 _US_DATE_TIME = re.compile(
     r"(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(\d{4})(?: +(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?: ?([AaPp])[Mm])?)?", re.ASCII
@@ -128,7 +129,7 @@ def _object(body: bytes) -> dict[str, Json]:
 
 
 def _read(envelope: _Envelope, delivery: Delivery) -> Message:
-    ticks = _ticks(envelope.occurred_on)
+    ticks, occurred_at = _moment(envelope.occurred_on)
     rank, named = _read_reason(envelope.reason)
     type_ = compact(envelope.type)
     is_profile = type_ == PROFILE
@@ -153,7 +154,6 @@ def _read(envelope: _Envelope, delivery: Delivery) -> Message:
             "Details": None if details is None else write_anyhow(details),
         }
     order = order_key(ticks, rank, delivery.sequence, sha256(delivery.body).hexdigest()[:16])
-    occurred_at = envelope.occurred_on if _AS_LOGGED.fullmatch(envelope.occurred_on) else write_ticks(ticks, "") + "Z"
     return Message(
         key,
         place,
@@ -198,6 +198,8 @@ def _member(sent: Mapping[str, Json], name: str) -> Json:
 
 def _part(sent: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     part = _member(sent, name)
+    if type(part) is dict:
+        return part
     if not isinstance(part, dict):
         raise _UnclearError(f"{name} is missing or no object")
     if isinstance(part, Twice):
@@ -259,14 +261,25 @@ def _envelope(sent: Mapping[str, Json], client_id: str) -> _Envelope:
     )
 
 
-def _ticks(occurred_on: str) -> int:
+def _moment(occurred_on: str) -> tuple[int, str]:
+    """Return OccurredOn as ticks, and as it is logged: in UTC, with seven digits and `Z`, so that it sorts as text."""
+    usual = _AS_LOGGED.fullmatch(occurred_on)
+    midnight = _midnight(usual[1]) if usual else None
+    if usual and midnight is not None:
+        hours, minutes, seconds, fraction = usual.group(2, 3, 4, 5)
+        return midnight + int(hours) * HOUR + int(minutes) * MINUTE + int(seconds + fraction), occurred_on
     ticks = read_ticks(occurred_on)
     if ticks is None:
         iso = _iso(occurred_on, is_date=True) or occurred_on
         ticks = read_ticks(iso if "T" in iso else f"{iso}T00:00")
     if ticks is None or not 0 <= ticks < _LAST:
         raise _UnclearError("Action.OccurredOn is no date-time" if occurred_on else "Action.OccurredOn is missing")
-    return ticks
+    return ticks, write_ticks(ticks, "") + "Z"
+
+
+@lru_cache(maxsize=1024)
+def _midnight(day: str) -> int | None:
+    return read_ticks(f"{day}T00:00")
 
 
 # ---- which section
@@ -322,6 +335,7 @@ class _Names:
     def __init__(self, columns: Iterable[str]) -> None:
         self._columns = frozenset(columns)
         self.usual = self._columns | {"SubType"}  # the keys of nearly every message
+        self.no_columns = self.usual & {"SubType", OFFENSES}
         self._by_lower = {column.lower(): column for column in self._columns}
 
     def find(self, key: str) -> tuple[str, int] | None:
@@ -343,18 +357,22 @@ _OFFENSE_NAMES = _Names(OFFENSE_COLUMNS)
 
 
 def _read_section(section: Section, details: Mapping[str, Json]) -> tuple[dict[str, Content | None], _Unknown]:
-    found, unknown = _right_names(_NAMES[section.name], details)
-    if section.name != _CASE or OFFENSES not in found:
-        return {column: _value(column, value) for column, value in found.items()}, _Unknown(unknown, ())
-    offenses, unknown_below = _offenses(found.pop(OFFENSES))
-    values: dict[str, Content | None] = {column: _value(column, value) for column, value in found.items()}
-    return {**values, OFFENSES: offenses}, _Unknown(unknown, unknown_below)
+    names = _NAMES[section.name]
+    found, unknown = (details, ()) if names.usual.issuperset(details) else _right_names(names, details)
+    values: dict[str, Content | None] = {
+        # What is text and does not begin with a digit is stored as it is: nearly all there is.
+        column: value if type(value) is str and value and not value[0].isdigit() else _value(column, value)
+        for column, value in found.items()
+        if column not in names.no_columns
+    }
+    if OFFENSES not in found or section.name != _CASE:
+        return values, _Unknown(unknown, ()) if unknown else NOTHING_UNKNOWN
+    values[OFFENSES], unknown_below = _offenses(found[OFFENSES])
+    return values, _Unknown(unknown, unknown_below)
 
 
 def _right_names(names: _Names, sent: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[str, ...]]:
     """Return what is sent under the right names, and which keys are not known; SubType is no key of a section."""
-    if names.usual.issuperset(sent):
-        return {key: value for key, value in sent.items() if key != "SubType"}, ()
     found: dict[str, Json] = {}
     quality: dict[str, int] = {}
     unknown: dict[str, str] = {}  # lower case to the spelling sent
@@ -391,8 +409,7 @@ def _offenses(sent: Json) -> tuple[list[Row], tuple[str, ...]]:
 def _value(column: str, sent: Json) -> Value | None:
     """Return *sent* as it is stored: blank and null as None, booleans as numbers, what is nested as JSON text."""
     if isinstance(sent, str):
-        # Whatever has a form of its own begins with a digit.
-        return plain_text(sent, is_date=column in DATES) if sent[:1].isdigit() else str(sent) or None
+        return plain_text(sent, is_date=column in DATES) or None
     if sent is None:
         return None
     if isinstance(sent, dict | list):
