@@ -9,7 +9,11 @@ from threading import Event
 
 import pytest
 
+from delta_mirror.cli.accela_text import Watch
+from delta_mirror.cli.messages import LOGGER
+from delta_mirror.core.links import Link, Who
 from delta_mirror.errors import RefusedError
+from delta_mirror.jobs.push_report import Pushed, PushReport
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator.accela import AccelaCall, AccelaDials, AccelaFault, AccelaService
 from office import PATIENCE, Office, contacts
@@ -239,6 +243,32 @@ def test_a_push_that_is_told_to_stop_stops_at_once_and_what_it_has_sent_is_settl
     office.sync("accela", "push")
     assert office.outcomes() == ["pushed"] * 3
     assert len(office.service.written) == 3
+
+
+def test_a_push_without_any_link_says_how_to_make_one(tmp_path: Path, service: AccelaService) -> None:
+    office = Office(tmp_path, service)
+    office.configure(MAP)
+    office.client(FirstName="Bea", Sex="Female")
+
+    out, err = office.sync("accela", "push")
+
+    assert "nothing to push" in out
+    assert "no record is tied to a contact; `sync accela link FILE` does that" in err
+
+
+def test_a_long_push_says_now_and_then_how_far_it_has_come(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    report = PushReport(due=9, waiting=2)
+    monkeypatch.setattr(LOGGER, "propagate", True)  # whoever has set messages up before has sent them elsewhere
+
+    with caplog.at_level("INFO", LOGGER.name), Watch(quiet=False, as_lines=True, clock=lambda: now[0]) as watch:
+        for now[0] in (1.0, 11.0, 12.0, 22.0):
+            report.contacts.append(Pushed(Link(Who("Client", 11, 9, "x"), "253"), "pushed"))
+            watch(report)
+
+    assert caplog.messages == ["2 of 7 contacts so far", "4 of 7 contacts so far"]
 
 
 # SIGKILL

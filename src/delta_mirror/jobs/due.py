@@ -40,8 +40,7 @@ class Chosen:
     """What is to be done in a run. `links` is to be carried out first; `head` is up to where the log was looked at.
 
     `orphans` are pushes left behind that belong to no link of now; `quiet` links of which nothing is to be pushed. `rivals` are
-    records that claim one contact, `absent` counts links of records that the mirror does not hold, `unmapped` those that no map
-    names.
+    records that claim one contact; `absent` counts links of records that the mirror does not hold, `unmapped` those of no map.
     """
 
     maps: dict[str, EntityMap] = field(default_factory=dict)
