@@ -7,6 +7,8 @@ Invariants:
 - The known columns exist from the first run on; one that is new is added, and said. Names compare without regard to case.
 - A column of `NexusClient` belongs to one section. Where two sections bring the same new key, the second one's column bears
   that section's first word in front.
+- `_sections` and the tables are all that it takes to put a late message in its place: no logged message is read again for that,
+  so that the log can be cut short without a loss.
 - A message that cannot be applied stands in `_messages` and in `_quarantine`, tied by its id.
 """
 
@@ -164,24 +166,26 @@ class NexusTables:
         """Return what is held of those *places* that any message has spoken of; *clients* are the rows of their clients."""
         found: dict[Place, Held] = {}
         by_table: dict[str, dict[tuple[str, ...], Place]] = {}
-        for *names, newest, emptied, columns in tx.execute(
+        for row in tx.execute(
             "select s.client_id, s.section, s.item_id, s.newest, s.emptied, s.columns from json_each(?) k cross join _sections s "
             "on s.client_id = json_extract(k.value, '$[0]') and s.section = json_extract(k.value, '$[1]') "
             "and s.item_id = json_extract(k.value, '$[2]')",
             (_json(list(map(tuple, places))),),
         ):
-            place = Place(*names)
-            setters = {column: order for order, set_by_it in orjson.loads(columns).items() for column in set_by_it}
-            held = found[place] = Held(newest, emptied, setters)
+            place = Place._make(row[:3])
+            setters: dict[str, str] = {}
+            for order, columns in orjson.loads(row[5]).items():
+                setters.update(dict.fromkeys(columns, order))
+            held = found[place] = Held(row[3], row[4], setters)
             table = self._table_of(place)
             if place.section in self._sections:
-                row = clients[place.client_id]
-                held.values = {column: row[column] for column in setters if column in row}
+                client = clients[place.client_id]
+                held.values = {column: client[column] for column in setters if column in client}
             elif held.is_there:
                 by_table.setdefault(table, {})[self._key(table, place)] = place
         for table, keys in by_table.items():
-            for key, row in self._rows(tx, table, keys):
-                found[keys[key]].values = dict(row)
+            for key, values in self._rows(tx, table, keys):
+                found[keys[key]].values = cast("dict[str, Content]", values)
             below = self._layouts[table].rows_below
             if below is not None:
                 for key, rows in self._rows_below(tx, below[1], keys).items():
@@ -209,7 +213,7 @@ class NexusTables:
         on = " and ".join(f"t.{quote(column)} = json_extract(k.value, '$[{place}]')" for place, column in enumerate(key))
         size = len(key)
         return [
-            (tuple(row[:size]), {column: value for column, value in zip(columns, row[size:], strict=True) if value is not None})
+            (row[:size], _filled(columns, row[size:]))
             for row in tx.execute(
                 f"select {names} from json_each(?) k cross join {quote(table)} t on {on} {order}", (_json(list(keys)),)
             )
@@ -382,6 +386,12 @@ def _setters(held: Held) -> str:
     for column in sorted(held.setters):
         by_order.setdefault(held.setters[column], []).append(column)
     return orjson.dumps(by_order, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _filled(columns: Sequence[str], values: Sequence[Value | None]) -> Row:
+    if None in values:
+        return {column: value for column, value in zip(columns, values, strict=True) if value is not None}
+    return dict(zip(columns, cast("Sequence[Value]", values), strict=True))
 
 
 def _columns_of(held: Held, columns: Sequence[str]) -> tuple[Value | None, ...]:
