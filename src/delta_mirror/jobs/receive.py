@@ -32,8 +32,8 @@ from delta_mirror.nexus.broker import Locked
 from delta_mirror.nexus.bus import Bus, Subscription
 
 COMMAND = "nexus receive"  # as `_runs` and quarantine name it
-RECEIVERS = 16  # connections that ask: a broker that is 30 ms away gives some thirty messages a second to each
-SETTLERS = 16
+RECEIVERS = 32  # connections that ask: a broker that is 30 ms away gives some thirty messages a second to each
+SETTLERS = 32
 GRACE = 5.0  # seconds that a stopped run takes to settle what it has stored
 EARLY = 1.0  # seconds to wait where the broker says sooner than it was asked to that there is nothing
 NEARLY = 0.1  # seconds by which a clock may differ from the broker's on the way
