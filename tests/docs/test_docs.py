@@ -23,7 +23,7 @@ CONTRIBUTING = ROOT / "docs" / "contributing.md"
 PROMISED = 10
 
 # Options of other programs that the documentation shows.
-FOREIGN_OPTIONS = {"--clients", "--dial", "--records", "--rounds"}
+FOREIGN_OPTIONS = {"--clients", "--dial", "--messages", "--records", "--rounds"}
 
 
 def all_exit_codes() -> set[int]:
