@@ -17,7 +17,7 @@ from installed import PATIENCE, SYNC, Ended, rows_of
 from delta_mirror.config import load_config
 from delta_mirror.jobs.ingest import Wishes as Ingest
 from delta_mirror.jobs.ingest import run_ingest
-from delta_mirror.jobs.receive import ReceiveReport, Wishes, run_receive
+from delta_mirror.jobs.receive import GRACE, ReceiveReport, Wishes, run_receive
 from delta_mirror.simulator.bus import KEY, SUBSCRIPTION, Bus, BusFault
 from delta_mirror.simulator.clock import SECOND, Clock
 from delta_mirror.simulator.profiles import profile_message
@@ -487,10 +487,27 @@ def test_stopped_run_leaves_everything_stored_and_completed_or_free(desk: Desk) 
         desk.end(process, expect=143)
     assert len(desk.bus.subscription.completed) == desk.messages
     # What was on its way to a receiver that was told to go is locked for a while, by nobody.
-    assert desk.bus.subscription.locked <= 16
+    assert desk.bus.subscription.locked <= 32
     desk.bus.clock.advance(61 * SECOND)
     desk.take()
     assert desk.messages == 400
+
+
+def test_stopped_run_does_not_wait_for_a_broker_that_is_silent(desk: Desk) -> None:
+    desk.bus.publish(*messages(3))
+    gate = desk.hold("complete")
+    with desk.running() as process:
+        until(gate.reached.is_set)
+        told = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        desk.end(process, expect=143)
+        assert time.monotonic() - told < GRACE + PROMPT
+    gate.set()
+    desk.bus.faults.clear()
+    desk.bus.clock.advance(61 * SECOND)
+    desk.take()
+    assert desk.messages == 3
+    assert desk.bus.subscription.left == 0
 
 
 def test_deadline_ends_a_run_with_exit_3_and_keeps_what_it_has(desk: Desk) -> None:

@@ -45,17 +45,24 @@ def test_message_comes_with_its_names_its_place_and_its_lock() -> None:
         ("messages/31/lock", f"{PATH}/messages/31/lock"),
         ("//nowhere.servicebus.windows.net/locks/31", "/locks/31"),
         # Behind a gateway, or by a slip: never to another host, and never without TLS.
-        ("https://elsewhere.example/client-profiles/subscriptions/county/messages/31/lock", OWN),
-        ("http://nowhere.servicebus.windows.net/client-profiles/subscriptions/county/messages/31/lock", OWN),
-        ("https://nowhere.servicebus.windows.net:8443/messages/31/lock", OWN),
-        ("https://nowhere.servicebus.windows.net.example/messages/31/lock", OWN),
-        ("https://nowhere.servicebus.windows.net@elsewhere.example/messages/31/lock", OWN),
+        ("https://elsewhere.example/CLIENT-profiles/subscriptions/county/messages/31/lock", f"{PATH}/messages/31/lock"),
+        ("http://nowhere.servicebus.windows.net/messages/31/lock", f"{PATH}/messages/31/lock"),
+        ("https://nowhere.servicebus.windows.net:8443/messages/a b/lock", f"{PATH}/messages/a%20b/lock"),
+        ("https://nowhere.servicebus.windows.net.example/other/31/lock", OWN),
+        ("https://nowhere.servicebus.windows.net@elsewhere.example/other/31/lock", OWN),
+        ("https://elsewhere.example/messages/31", OWN),
         ("https://[elsewhere/messages/31/lock", OWN),
         ("", OWN),
     ],
 )
 def test_message_is_settled_at_the_configured_host_whatever_address_is_named(location: str, target: str) -> None:
     assert read_locked(answer(location=location), BASE).target == target
+
+
+def test_this_machine_by_another_of_its_names_is_the_same_host() -> None:
+    base = "http://127.0.0.1:8080/client-profiles/subscriptions/county"
+    assert read_locked(answer(location="http://localhost:8080/locks/31"), base).target == "/locks/31"
+    assert read_locked(answer(location="http://localhost:8081/locks/31"), base).target == OWN
 
 
 def test_where_nothing_but_another_host_is_named_its_parts_are_put_under_our_own() -> None:

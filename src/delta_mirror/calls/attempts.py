@@ -108,6 +108,16 @@ class Attempts(Generic[AnyCall]):
                 been told.
             UnreachableError: the attempts are used up otherwise.
         """
+        try:
+            return attempt()  # nearly always the only one, and then tenacity would take longer than the rest of a small call
+        except UnansweredError as error:
+            first = [error]
+
+        def go_on() -> Answered:
+            if first:
+                raise first.pop()
+            return attempt()
+
         retrying = Retrying(
             stop=lambda state: call.sent >= self._manners.attempts or self._is_told_to_stop(_last(state)),
             wait=lambda state: self._pause(call, _last(state)),
@@ -117,7 +127,7 @@ class Attempts(Generic[AnyCall]):
             reraise=True,
         )
         try:
-            return retrying(attempt)
+            return retrying(go_on)
         except UnansweredError as last:
             raise self._give_up(call, last) from last
 

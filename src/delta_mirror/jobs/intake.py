@@ -19,7 +19,7 @@ from delta_mirror.core.fold import Content, Held, Place
 from delta_mirror.core.model import Row
 from delta_mirror.core.plan import Counts
 from delta_mirror.mirror.file import own_time
-from delta_mirror.mirror.nexus import ChangedClient, NexusTables, Taken
+from delta_mirror.mirror.nexus import ChangedClient, NexusTables, Taken, as_text
 from delta_mirror.mirror.read import SetAside
 from delta_mirror.mirror.schema import CannotBeStoredError
 from delta_mirror.mirror.write import Mirror, Transaction
@@ -167,7 +167,7 @@ class _Batch:
         fitted = [self._fit(each) for each in read]
         earlier = self._forget_unread(deliveries, fitted)
         places = dict.fromkeys(each.place for each in fitted if isinstance(each, Message))
-        self._clients = tables.client_rows(tx, dict.fromkeys(place.client_id for place in places))
+        self._clients = tables.client_rows(tx, places)
         self._held = tables.held(tx, places, self._clients)
         for id_, delivery, each, times in zip(ids, deliveries, fitted, earlier, strict=True):
             self.outcomes.append(self._take_one(id_, delivery, each, times))
@@ -216,7 +216,9 @@ class _Batch:
         times = self._times + earlier
         if isinstance(each, Unreadable):
             outcome: Outcome = "quarantined"
-            taken = Taken(id_, self._now, None, each.client_id, None, None, outcome, times, delivery.sequence, delivery.body)
+            taken = Taken(
+                id_, self._now, None, each.client_id, None, None, outcome, times, delivery.sequence, as_text(delivery.body)
+            )
             self._aside.append((taken, each.reason))
             self.tallied.quarantined += 1
         else:
@@ -231,7 +233,7 @@ class _Batch:
                 outcome,
                 times,
                 delivery.sequence,
-                delivery.body,
+                as_text(delivery.body),
             )
             if known is not None:
                 self._tables.release(self._tx, [id_])

@@ -32,9 +32,10 @@ from delta_mirror.nexus.broker import Locked
 from delta_mirror.nexus.bus import Bus, Subscription
 
 COMMAND = "nexus receive"  # as `_runs` and quarantine name it
-RECEIVERS = 16  # connections that ask: a broker that is 30 ms away gives some thirty messages a second to each
-SETTLERS = 16
-GRACE = 5.0  # seconds that a stopped run takes to settle what it has stored
+RECEIVERS = 32  # connections that ask: a broker that is 30 ms away gives some thirty messages a second to each
+SETTLERS = 32
+GRACE = 2.0  # seconds that a stopped run takes to settle what it has stored
+SHORTLY = 1.0  # seconds in which receivers end that were broken off
 EARLY = 1.0  # seconds to wait where the broker says sooner than it was asked to that there is nothing
 NEARLY = 0.1  # seconds by which a clock may differ from the broker's on the way
 OFTEN = 5  # deliveries: half of those after which a broker usually gives a message up
@@ -225,11 +226,11 @@ class Reception:
         finally:
             self._hand.shut()
             self._bus.stop_taking()
-            _join(receivers, self._monotonic, LOOK_AROUND * 5)
+            self._wait_for(receivers, SHORTLY)
             self._put("unlock", self._hand.rest())
             for _ in settlers:
                 self._add(_Task(9, 0, "end"))
-            _join(settlers, self._monotonic, GRACE if self._stop.is_set() else None)
+            self._wait_for(settlers)
             self._ended.set()
         if self._failure is not None:
             raise self._failure
@@ -350,8 +351,11 @@ class Reception:
         self._hand.shut()
         self._bus.stop_taking()
 
-
-def _join(threads: Sequence[threading.Thread], clock: Callable[[], float], seconds: float | None) -> None:
-    ends = None if seconds is None else clock() + seconds
-    for thread in threads:
-        thread.join(None if ends is None else max(0.0, ends - clock()))
+    def _wait_for(self, threads: Sequence[threading.Thread], patience: float | None = None) -> None:
+        """Return when *threads* have ended, or *patience* or, of a run that is told to stop, GRACE is over."""
+        ends = None if patience is None else self._monotonic() + patience
+        for thread in threads:
+            while thread.is_alive() and (ends is None or self._monotonic() < ends):
+                thread.join(LOOK_AROUND)
+                if ends is None and self._stop.is_set():
+                    ends = self._monotonic() + GRACE

@@ -7,6 +7,8 @@ Invariants:
 - The known columns exist from the first run on; one that is new is added, and said. Names compare without regard to case.
 - A column of `NexusClient` belongs to one section. Where two sections bring the same new key, the second one's column bears
   that section's first word in front.
+- `_sections` and the tables are all that it takes to put a late message in its place: no logged message is read again for that,
+  so that the log can be cut short without a loss.
 - A message that cannot be applied stands in `_messages` and in `_quarantine`, tied by its id.
 """
 
@@ -38,7 +40,7 @@ class Taken(NamedTuple):
     outcome: str
     times: int
     sequence: int | None
-    body: bytes
+    body: str | bytes  # text, so that people can read it, where it is text
 
 
 class ChangedClient(NamedTuple):
@@ -156,32 +158,42 @@ class NexusTables:
         )
         return {message_id: _as_bytes(body) for message_id, body in found}
 
-    def client_rows(self, tx: Transaction, client_ids: Iterable[str]) -> dict[str, Row]:
-        """Return the rows of those clients that there are, without what is NULL."""
-        return {key[0]: row for key, row in self._rows(tx, self._clients, [(client_id,) for client_id in client_ids])}
+    def client_rows(self, tx: Transaction, places: Iterable[Place]) -> dict[str, Row]:
+        """Return the clients of *places* that there are: with their rows, less what is NULL, where a place lies in these."""
+        whole = {(place.client_id,): None for place in places if place.section in self._sections}
+        others = {(place.client_id,): None for place in places if (place.client_id,) not in whole}
+        rows = {key[0]: row for key, row in self._rows(tx, self._clients, whole)}
+        for (client_id,) in tx.execute(
+            f"select t._client_id from json_each(?) k cross join {quote(self._clients)} t on t._client_id = k.value",
+            (_json([client_id for (client_id,) in others]),),
+        ):
+            rows[client_id] = {}
+        return rows
 
     def held(self, tx: Transaction, places: Collection[Place], clients: Mapping[str, Row]) -> dict[Place, Held]:
         """Return what is held of those *places* that any message has spoken of; *clients* are the rows of their clients."""
         found: dict[Place, Held] = {}
         by_table: dict[str, dict[tuple[str, ...], Place]] = {}
-        for *names, newest, emptied, columns in tx.execute(
+        for row in tx.execute(
             "select s.client_id, s.section, s.item_id, s.newest, s.emptied, s.columns from json_each(?) k cross join _sections s "
             "on s.client_id = json_extract(k.value, '$[0]') and s.section = json_extract(k.value, '$[1]') "
             "and s.item_id = json_extract(k.value, '$[2]')",
             (_json(list(map(tuple, places))),),
         ):
-            place = Place(*names)
-            setters = {column: order for order, set_by_it in orjson.loads(columns).items() for column in set_by_it}
-            held = found[place] = Held(newest, emptied, setters)
+            place = Place._make(row[:3])
+            setters: dict[str, str] = {}
+            for order, columns in orjson.loads(row[5]).items():
+                setters.update(dict.fromkeys(columns, order or row[3]))
+            held = found[place] = Held(row[3], row[4], setters)
             table = self._table_of(place)
             if place.section in self._sections:
-                row = clients[place.client_id]
-                held.values = {column: row[column] for column in setters if column in row}
+                client = clients[place.client_id]
+                held.values = {column: client[column] for column in setters if column in client}
             elif held.is_there:
                 by_table.setdefault(table, {})[self._key(table, place)] = place
         for table, keys in by_table.items():
-            for key, row in self._rows(tx, table, keys):
-                found[keys[key]].values = dict(row)
+            for key, values in self._rows(tx, table, keys):
+                found[keys[key]].values = cast("dict[str, Content]", values)
             below = self._layouts[table].rows_below
             if below is not None:
                 for key, rows in self._rows_below(tx, below[1], keys).items():
@@ -209,7 +221,7 @@ class NexusTables:
         on = " and ".join(f"t.{quote(column)} = json_extract(k.value, '$[{place}]')" for place, column in enumerate(key))
         size = len(key)
         return [
-            (tuple(row[:size]), {column: value for column, value in zip(columns, row[size:], strict=True) if value is not None})
+            (row[:size], _filled(columns, row[size:]))
             for row in tx.execute(
                 f"select {names} from json_each(?) k cross join {quote(table)} t on {on} {order}", (_json(list(keys)),)
             )
@@ -300,7 +312,7 @@ class NexusTables:
             "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (message_id) do update set occurred_at = excluded.occurred_at, "
             "client_id = excluded.client_id, type = excluded.type, section = excluded.section, outcome = excluded.outcome, "
             "times = times + excluded.times",
-            [(*message[:-1], _as_text(message.body)) for message in taken],
+            taken,
         )
         tx.execute_many(
             "update _messages set times = times + ? where message_id = ?", [(times, id_) for id_, times in again.items()]
@@ -322,7 +334,7 @@ class NexusTables:
         now = taken.received_at
         if tx.execute("update _quarantine set last_seen_at = ?, reason = ? where id = ?", (now, reason, id_)).rowcount:
             return False
-        body = taken.body.decode("utf-8", "backslashreplace")
+        body = taken.body if isinstance(taken.body, str) else taken.body.decode("utf-8", "backslashreplace")
         tx.execute(
             "insert into _quarantine (id, first_seen_at, last_seen_at, run_id, source, reason, body, record_id, message_id) "
             "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -377,11 +389,18 @@ def _json(value: object) -> str:
 
 
 def _setters(held: Held) -> str:
-    """Return which message has set which columns: `{"order key": ["Column", ...]}`, the columns in order of their names."""
+    """Return which message has set which columns: `{"order key": ["Column", ...]}`, "" for the newest, columns by name."""
     by_order: dict[str, list[str]] = {}
     for column in sorted(held.setters):
-        by_order.setdefault(held.setters[column], []).append(column)
+        order = held.setters[column]
+        by_order.setdefault("" if order == held.newest else order, []).append(column)
     return orjson.dumps(by_order, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _filled(columns: Sequence[str], values: Sequence[Value | None]) -> Row:
+    if None in values:
+        return {column: value for column, value in zip(columns, values, strict=True) if value is not None}
+    return dict(zip(columns, cast("Sequence[Value]", values), strict=True))
 
 
 def _columns_of(held: Held, columns: Sequence[str]) -> tuple[Value | None, ...]:
@@ -392,7 +411,7 @@ def _rows_in(content: Content | None) -> list[Row]:
     return content if isinstance(content, list) else []
 
 
-def _as_text(body: bytes) -> str | bytes:
+def as_text(body: bytes) -> str | bytes:
     """Return *body* as text where it is text, so that people can read it; to the letter in both."""
     try:
         return body.decode()

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import orjson
 
+from delta_mirror.calls.addresses import is_this_machine
 from delta_mirror.calls.attempts import read_http_date
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.errors import ProtocolError
@@ -23,6 +24,8 @@ from delta_mirror.nexus.delivery import Delivery
 USUAL_LOCK = 30.0  # seconds, where the broker does not say: the shortest that is usual
 LONGEST_LOCK = 300.0  # seconds; what says more is a slip of a clock
 LARGEST_SEQUENCE = 2**63 - 1  # what a column of SQLite holds
+
+_PORTS = {"https": 443, "http": 80}
 
 
 class Locked(NamedTuple):
@@ -110,24 +113,24 @@ def subscription_path(topic: str, subscription: str) -> str:
 def _target(location: str, properties: Mapping[str, object], base: str) -> str | None:
     """Return the path at which a message is settled.
 
-    Location counts as far as it leads to the host that was asked. Behind a gateway it names another one: then its parts are
+    Location counts as far as it leads to the host that was asked. Behind a gateway it names another one: then its last parts are
     put under the address that was asked, and where it has none, the broker's properties.
     """
     own = urlsplit(base)
     if location.startswith(f"{base}/"):  # as it nearly always is
         return own.path + location[len(base) :]
     try:
-        named = urlsplit(urljoin(f"{base}/", location))
-        is_own = bool(location) and _origin(named) == _origin(own)
+        named = urlsplit(urljoin(f"{base}/", location)) if location else own
+        origin = _origin(named)
     except ValueError:
         return _built(properties, own.path)
-    if is_own and named.path.startswith("/") and (named.path + named.query).isascii():
+    if location and origin == _origin(own) and named.path.startswith("/") and (named.path + named.query).isascii():
         return named.path + (f"?{named.query}" if named.query else "")
-    found = _built(properties, own.path)
-    parts = named.path.rsplit("/messages/", 1)[-1].split("/")
-    if found is None and len(parts) == 2 and all(parts):
-        found = f"{own.path}/messages/{'/'.join(quote(part, safe='%') for part in parts)}"
-    return found
+    _, found, last = named.path.rpartition("/messages/")
+    parts = last.split("/")
+    if found and len(parts) == 2 and all(parts):
+        return f"{own.path}/messages/{'/'.join(quote(part, safe='%') for part in parts)}"
+    return _built(properties, own.path)
 
 
 def _built(properties: Mapping[str, object], own_path: str) -> str | None:
@@ -139,7 +142,9 @@ def _built(properties: Mapping[str, object], own_path: str) -> str | None:
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    """Return what tells hosts apart; all names of this machine are one."""
+    host = parts.hostname or ""
+    return parts.scheme, "localhost" if is_this_machine(host) else host, parts.port or _PORTS.get(parts.scheme)
 
 
 def _read_properties(header: str) -> Mapping[str, object]:

@@ -14,7 +14,7 @@ from typing import cast
 from delta_mirror.core.fold import Content, Place
 from delta_mirror.core.model import Row, Value
 from delta_mirror.core.plan import Fields
-from delta_mirror.nexus.sections import CLIENT_TABLE, OFFENSE_TABLE, OFFENSES, PICTURE_TABLE, table_of
+from delta_mirror.nexus.sections import CASE_TABLE, CLIENT_TABLE, OFFENSE_TABLE, OFFENSES, PICTURE_TABLE, table_of
 
 Values = Mapping[str, Content]
 
@@ -38,7 +38,9 @@ def find_differences(place: Place, before: Values | None, after: Values | None) 
 def _row(table: str, values: Values | None) -> list[Row]:
     if values is None:
         return []
-    row: Row = {column: value for column, value in values.items() if not isinstance(value, list)}
+    row = cast("Row", {**values})
+    if table == CASE_TABLE:
+        row.pop(OFFENSES, None)
     if table == PICTURE_TABLE:
         row = {column: sha256(str(value).encode()).hexdigest() for column, value in row.items()}
     return [row]

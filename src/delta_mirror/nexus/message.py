@@ -229,7 +229,7 @@ def _client_id(sent: Mapping[str, Json]) -> str:
 
 def _id(value: Json, where: str) -> str | None:
     """Return an id in its one form, None where it is missing or the vendor's placeholder for none."""
-    text = _text(value, where)
+    text = value if type(value) is str and value.isalnum() else _text(value, where)
     if len(text) == len(_ZERO) and is_guid(text):
         text = text.lower()
     return None if not text or text == _ZERO else _whole(text)
