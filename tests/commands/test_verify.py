@@ -172,6 +172,14 @@ def verify(shop: Shop, source: str) -> dict[str, int]:
     return {**counts, "newer": sum(each.newer for each in report.streams), "rows": sum(each.rows for each in report.streams)}
 
 
+def test_records_that_no_table_can_hold_as_the_export_has_them_differ(loaded: Shop) -> None:
+    clients = loaded.value("select count(*) from Client where _location_id = 9 and _deleted_at is null")
+    odd = export(loaded, "odd", Quirks(extra_columns={"Client": {"Odd" * 100: "x"}}))
+    told = loaded.sync("verify", odd, "--json", "--entity", "Client", "--location", "9", expect=5).json()
+    assert told["different"] == clients
+    assert {record["fields"] is None for record in told["records"]} == {True}
+
+
 # What is left out
 
 
@@ -226,7 +234,7 @@ def test_result_is_kept_and_status_shows_it(loaded: Shop) -> None:
     spoil(loaded, f"update Client set FirstName = 'Tampered' where _id = '{one_client(loaded)}' and _location_id = 9")
     loaded.sync("verify", "export", expect=5)
     told = loaded.sync("status").out
-    assert f"verified: 1 records differ in {rows:,} rows as of {through}" in told
+    assert f"verified: 1 record differs in {rows:,} rows as of {through}" in told
     assert "location 9, Client: 1 of its records differed from the Starter Export" in told
     assert "`sync verify --repair`" in told
     [(command, outcome)] = loaded.rows("select command, outcome from _runs order by id desc limit 1")

@@ -524,6 +524,25 @@ def test_without_a_file_that_is_named_the_users_own_is_asked(site: Site, monkeyp
     assert number_listed() == 1
 
 
+def test_user_without_a_home_has_to_name_the_known_hosts(site: Site) -> None:
+    program = f"""
+import os, pwd
+from pathlib import Path
+from delta_mirror.dds.export_source import open_source
+from delta_mirror.errors import ConfigError
+del os.environ["HOME"]
+pwd.getpwuid = {{}}.__getitem__
+try:
+    with open_source({site.server.url("/")!r}, key_file=Path({str(site.folder / "id")!r}), key_passphrase=None, known_hosts=None,
+                     work_folder=Path(), timeout=5.0):
+        pass
+except ConfigError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout == "this user has no home folder; name the file with the host's key in [starter] known_hosts\n"
+
+
 # Our key
 
 

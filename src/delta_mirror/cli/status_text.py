@@ -221,7 +221,11 @@ def _verified(status: Status) -> Iterator[str]:
         rows = sum(each.known.verified_rows or 0 for each in streams)
         differing = sum(each.known.verified_differing or 0 for each in streams)
         of = "" if len(streams) == len(configured) else f" ({_named(streams, MOST_PLACES)})"
-        found = f"{differing:,} records differ in {rows:,} rows" if differing else f"0 of {rows:,} rows differ"
+        found = (
+            f"{differing:,} record{' differs' if differing == 1 else 's differ'} in {rows:,} rows"
+            if differing
+            else f"0 of {rows:,} rows differ"
+        )
         yield f"verified: {found} as of {moment}{of}"
 
 

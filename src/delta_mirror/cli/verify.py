@@ -152,7 +152,11 @@ def _print(report: "VerifyReport", listed: Iterable[str]) -> None:
         seconds = max(report.ended_at - report.started_at, 0.001)
         differing = sum(each.differing for each in compared)
         head = f"run {report.id}: {rows:,} rows compared in {seconds:.1f} s ({rows / seconds:,.0f} a second)"
-        click.echo(f"{head}; {f'{differing:,} records differ' if differing else 'nothing differs'}")
+        click.echo(f"{head}; {f'{differing:,} record{_s(differing)}' if differing else 'nothing differs'}")
+
+
+def _s(number: int) -> str:
+    return " differs" if number == 1 else "s differ"
 
 
 def _told(each: "Verified") -> str:
@@ -220,7 +224,7 @@ def _complain(report: "VerifyReport", *, asked_for_repair: bool) -> None:
                 if asked_for_repair
                 else "--repair fetches them anew; of very many, `sync full-starter` is cheaper"
             )
-            complain(f"{each.stream}: {left:,} record{' differs' if left == 1 else 's differ'} from the export; {advice}")
+            complain(f"{each.stream}: {left:,} record{_s(left)} from the export; {advice}")
     for why in dict.fromkeys(f"{record.stream}: {record.why}" for record in report.repairs if record.why):
         complain(why)
     for trouble in report.trouble:

@@ -23,7 +23,7 @@ class Drift(NamedTuple):
 
     `missing`: it lives in the source and not in the mirror. `extra`: it lives in the mirror and not in the source. `different`:
     it lives in both. Only of a different one there are `fields`: per column or child table what the mirror has and what the
-    source has.
+    source has; None where the mirror's tables cannot hold what the source has.
     """
 
     id: str

@@ -47,7 +47,7 @@ class Login:
                 f"{address}: there is no key to log in with; name the private key from the welcome kit in [starter] key_file"
             )
         key = read_key(key_file, passphrase)
-        hosts = known_hosts or Path("~/.ssh/known_hosts").expanduser()
+        hosts = known_hosts or _own_known_hosts()
         return cls(address, key_file, key, hosts, _read_known_hosts(hosts, may_be_missing=known_hosts is None), timeout)
 
     async def connect(self) -> asyncssh.SSHClientConnection:
@@ -161,6 +161,13 @@ def conversion(path: Path) -> str:
     """Return the command that makes an OpenSSH key of the PuTTY key *path*, beside it."""
     plain = path.with_suffix("") if path.suffix.lower() == ".ppk" else path.with_name(path.name + ".openssh")
     return f"puttygen {shlex.quote(str(path))} -O private-openssh -o {shlex.quote(str(plain))}"
+
+
+def _own_known_hosts() -> Path:
+    try:
+        return Path("~/.ssh/known_hosts").expanduser()
+    except RuntimeError as error:
+        raise ConfigError("this user has no home folder; name the file with the host's key in [starter] known_hosts") from error
 
 
 def _read_known_hosts(path: Path, *, may_be_missing: bool) -> asyncssh.SSHKnownHosts:

@@ -209,6 +209,13 @@ class Comparison:
             yield from (Drift(id_, "missing") for id_ in ids)
         for plan in self.plans():
             yield from find_drift(plan)
+            yield from self._unstorable(plan)
+
+    def _unstorable(self, plan: Plan) -> Iterator[Drift]:
+        """Yield the records that no table can hold as the export has them: the mirror has something else, or nothing."""
+        ids = [broken.id for broken in plan.quarantine if broken.id is not None]
+        living = {id_ for id_, held in self._tx.current(self.stream, ids).items() if not held.deleted} if ids else set()
+        yield from (Drift(id_, "different" if id_ in living else "missing") for id_ in ids)
 
     def _chunks(self, table: str, fate: int | None = None) -> Iterator[list[str]]:
         # By rowid: the rows stand in the order of the ids, and no index has to be made for it.

@@ -562,13 +562,15 @@ class Transaction:
                         ]
                     )
         keys: list[_Key] = [(*stream[:2], effect.record.id) for effect in removed]
-        # Of a record that was not held, child rows may be there all the same: where somebody has deleted its root row by hand.
-        fresh: list[_Key] = [(*stream[:2], record.id) for record, over, *_ in written if over is None]
-        if keys or fresh:
-            for table in self.schema.all_children(stream.entity):
-                gone.setdefault(table.name, []).extend([*keys, *fresh])
         if keys:
+            for table in self.schema.all_children(stream.entity):
+                gone.setdefault(table.name, []).extend(keys)
             gone[stream.entity] = keys
+        # Of a record that was not held, child rows may be there all the same: where somebody has deleted its root row by hand.
+        # Those of tables that came by starter alone are then the best that is known.
+        if fresh := [(*stream[:2], record.id) for record, over, *_ in written if over is None]:
+            for table in self.schema.children(stream.entity, stream.tenant_id):
+                gone.setdefault(table.name, []).extend(fresh)
         for name, whose in gone.items():
             self._connection.executemany(
                 f"delete from {quote(name)} where _tenant_id = ? and _location_id = ? and _id = ?", whose
