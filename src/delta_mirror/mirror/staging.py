@@ -109,6 +109,7 @@ class Staging:
                 self._check()
                 if not insert:
                     self._begin_table(table, batch.columns)
+                    table.tells_empty = batch.tells_empty
                     insert = f"insert into {table.raw} values ({', '.join('?' * len(batch.columns))})"
                 if batch.rows:
                     assert self._connection is not None  # noqa: S101 - open as long as it is filled
