@@ -893,7 +893,8 @@ def test_a_service_that_is_not_there_ends_the_run_and_leaves_no_word_of_any_cont
     report = office.push()
 
     assert (report.outcome, report.contacts, office.outcomes()) == ("unfinished", [], [])
-    assert "no connection can be made" in report.trouble[0]
+    assert "the connection is refused at http://127.0.0.1:9" in report.trouble[0]
+    assert "Check accela.api_url" in report.trouble[0]
 
 
 def test_a_service_that_fails_at_one_contact_is_asked_again_and_then_for_the_others(office: Office) -> None:
@@ -940,3 +941,53 @@ def test_an_error_with_a_status_of_success_is_an_error(office: Office) -> None:
     office.push()
 
     assert (office.outcomes(), office.last_push()["error"]) == (["failed"], "bad_request (status 400)")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        AccelaFault("answer", "POST", status=200, body="<html>Sign in</html>", times=None),
+        AccelaFault("answer", "POST", status=302, headers={"Location": "https://login.example/?u=x"}, times=None),
+    ],
+)
+def test_an_answer_that_holds_no_token_ends_the_run_and_is_no_word_about_any_contact(office: Office, fault: AccelaFault) -> None:
+    linked(office)
+    office.service.faults.append(fault)
+
+    report = office.push()
+
+    assert (report.outcome, report.contacts, office.calls(), office.outcomes()) == ("unfinished", [], (0, 0), [])
+    assert report.trouble[0].startswith("asking for a token: the answer is ")
+    assert "?u=x" not in report.trouble[0]
+
+
+def test_a_redirect_is_not_followed_and_says_where_it_leads(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(AccelaFault("answer", "GET", status=302, headers={"Location": "https://login.example/?u=x"}))
+
+    report = office.push()
+
+    assert (report.outcome, office.outcomes(), office.calls()) == ("unfinished", ["failed"], (1, 0))
+    assert office.last_push()["error"] == (
+        "the answer is a redirect to https://login.example (status 302), which is not followed; check accela.api_url, and "
+        "whether a login page stands in between"
+    )
+
+
+def test_a_put_that_was_answered_by_a_redirect_is_settled_by_a_get(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(AccelaFault("answer", "PUT", status=302, headers={"Location": "https://login.example/"}))
+
+    office.push()
+
+    assert (office.outcomes(), office.calls()) == (["failed"], (2, 1))
+    assert "the contact does not show it yet" in office.last_push()["error"]
+
+
+def test_a_pause_may_be_asked_for_as_a_date(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(
+        AccelaFault("answer", "GET", status=429, headers={"Retry-After": "Thu, 28 May 2026 20:27:00 GMT"})
+    )
+
+    assert (office.push().outcome, office.clock.slept) == ("done", [20.0])

@@ -34,7 +34,7 @@ from delta_mirror.accela.push_plan import (
     settle_left,
     shall_clear_again,
 )
-from delta_mirror.accela.transport import Manners
+from delta_mirror.calls.attempts import Manners
 from delta_mirror.config import Config
 from delta_mirror.core.links import Left, Source, Who
 from delta_mirror.errors import LimitedError, ProtocolError, UnfinishedError
