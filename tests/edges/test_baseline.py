@@ -336,12 +336,23 @@ def test_a_schedule_is_its_key_alone_and_what_deltas_know_of_it_stays(site: Site
     assert site.load(files, SCHEDULES).counts == Counts(unchanged=2)
 
 
+def test_of_two_files_of_one_table_one_is_taken_where_the_other_is_empty_or_says_the_same(site: Site) -> None:
+    schedule = Stream(11, 9, "EmployeeSchedule")
+    shifts = [{"TenantId": 11, "EntityId": "s", "Shift": number} for number in (1, 2, 2)]
+    turned = [{"Shift": each["Shift"], "EntityId": "s", "TenantId": 11} for each in reversed(shifts)]
+    for first, second in ((shifts, turned), (shifts, []), ([], shifts), ([Batch(("EntityId", "Shift"), [])], shifts)):
+        files: Files = {"EmployeeSchedule": first, "TimeCard_Employee_LSchedule": second}
+        site.load(files, schedule)
+        assert sorted(site.select("select _id, Shift from TimeCardEmployeeLSchedule")) == [("s", 1), ("s", 2), ("s", 2)]
+    assert site.log() == []
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"Client": [row("a"), row("b"), row("a")]}, r"Client_20260503\.csv: one key stands in more than one row"),
         ({"Client": [{"TenantId": 11, "Name": "x"}]}, r"Client_20260503\.csv: no column holds the key"),
-        ({"Client": [row("a")], "Client_Phone_T": [phone("a", "1")], "ClientPhone": []}, "brings the same table"),
+        ({"Client": [row("a")], "Client_Phone_T": [phone("a", "1")], "ClientPhone": [phone("a", "2")]}, "with other rows"),
         ({"Client": [Batch(("Client_TId", "Name", "Name"), [("a", "x", "y")])]}, "two of its columns have one name"),
     ],
 )
