@@ -19,11 +19,11 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from urllib3 import exceptions as urllib3_errors
 
-from delta_mirror import __version__
 from delta_mirror.accela.answers import Answer
 from delta_mirror.calls.addresses import host_of, is_loopback
 from delta_mirror.calls.attempts import Attempts, Manners, UnansweredError
 from delta_mirror.calls.diagnosis import diagnose, is_unsent
+from delta_mirror.calls.session import PlainSession
 from delta_mirror.errors import ProtocolError, UnreachableError
 
 LARGEST_BODY = 16 * 1024 * 1024  # bytes; a contact is far below one hundredth of it
@@ -71,8 +71,8 @@ class Transport:
         self._now = now
         # Of a limit the run hears by the LimitedError, and remembers it: a run makes one call at a time.
         self._attempts: Attempts[Call] = Attempts(manners, now, lambda call, until: None, sleep=sleep, jitter=jitter, log=_log)
-        self._session = _Session()
-        self._session.headers.update({"User-Agent": f"delta-mirror/{__version__}", "Accept": "application/json"})
+        self._session = PlainSession()
+        self._session.headers["Accept"] = "application/json"
 
     def close(self) -> None:
         """Close every connection."""
@@ -151,22 +151,6 @@ def _body_of(response: requests.Response) -> bytes:
         if len(body) > LARGEST_BODY:
             raise ProtocolError(f"the answer is larger than {LARGEST_BODY} bytes; no contact is")
     return bytes(body)
-
-
-class _Session(requests.Session):
-    """A session that adds nothing to what is asked, and follows nothing of what is answered."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Proxies come from the environment; .netrc comes with it, and would put its own Authorization in place of ours.
-        self.auth = _as_it_is
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: even told not to follow a redirect, requests reads all of it, and fails at a Location that is none."""
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _lowered(headers: CaseInsensitiveDict[str]) -> dict[str, str]:
