@@ -330,7 +330,7 @@ class _Run:
 def _sorted(source: Source, who: Who, tables: Collection[str], histories: Histories) -> Source:
     """Return *source* with the rows of *tables* by their last change, newest first."""
     newest = {name: newest_first(source.children[name], histories.get((who, name), ())) for name in tables}
-    return Source(source.root, {**source.children, **newest})
+    return replace(source, children={**source.children, **newest})
 
 
 def _settled(verdict: Verdict, still: Mapping[str, str] | None) -> Settled:
