@@ -380,6 +380,15 @@ def test_quiet_stream_costs_its_full_pages_and_three_whatever_number_its_pages_b
     assert_exact(stream)
 
 
+def test_tie_that_fills_most_of_a_page_makes_no_quiet_run_dearer() -> None:
+    stream = FollowedStream(feed_of_ties(0, 150, 51), 200)
+    stream.run()
+    for _ in range(DEBT_RUNS):
+        stream.feed.now += LATER
+        assert stream.run() <= 3 + 201 // 199  # all lies within the overlap, and is read again
+    assert_exact(stream)
+
+
 @pytest.mark.parametrize("habit", [True, False, None])
 @pytest.mark.parametrize("page_base", [0, 1])
 @pytest.mark.parametrize("order", ["ascending", "ascending but for one", "ascending but for one inside"])

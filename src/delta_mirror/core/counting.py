@@ -174,8 +174,10 @@ class Count:
         """Return whether *page* lies half a page or more from where its number says: the number may mean another page."""
         if not page.entries:
             return self._viewed == 1 and self._expected > 0
-        first = page.dates[0] if page.dates else self._cutoff
-        return self._count_known(self.start, min(first, self._cutoff)) > self._index * self._size + self._size // 2
+        first = min(page.dates[0] if page.dates else self._cutoff, self._cutoff)
+        if not self.from_one:
+            first -= 1  # no page can come too late in the list then, and what is dated alike may well stand behind the first
+        return self._count_known(self.start, first) > self._index * self._size + self._size // 2
 
     def _is_later(self, when: int | None, clock: int) -> bool:
         """Return whether what is dated so has changed since the drain began."""
