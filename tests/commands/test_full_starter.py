@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,16 @@ def test_an_old_export_is_loaded_by_force_and_the_gap_behind_it_is_said(shop: Sh
     export(shop, name="newer")
     shop.sync("full-starter", "newer")
     assert (shop.stream("Client")["state"], shop.stream("Client")["gap_from"]) == ("following", None)
+
+
+def test_an_export_that_is_dated_in_the_future_is_refused_even_by_force_but_tomorrow_may_have_come_elsewhere(shop: Shop) -> None:
+    today = datetime.now(UTC)
+    shop.sync("full-starter", export(shop, Quirks(day=f"{today + timedelta(days=1):%Y%m%d}"), "tomorrow"))
+    before = shop.stream("Client")
+    later = export(shop, Quirks(day=f"{today + timedelta(days=3):%Y%m%d}"), "later")
+    assert "a day that has not come" in shop.sync("full-starter", later, "--force", expect=2).err
+    assert "a day that has not come" in shop.sync("verify", later, expect=2).err
+    assert shop.stream("Client") == before
 
 
 def test_a_much_smaller_export_and_one_that_lacks_a_table_are_refused_unless_forced(shop: Shop) -> None:

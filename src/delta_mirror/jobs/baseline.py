@@ -23,7 +23,7 @@ from delta_mirror.core.values import DAY, EPOCH, SECOND
 from delta_mirror.errors import DiskFullError, ExportError, RefusedError, UnfinishedError
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import StoppedError, deadline, open_mirror, open_session, unless_stopped
-from delta_mirror.jobs.starter import Part, Place, Starter, Watch, check_source, folder_for_work, open_starter
+from delta_mirror.jobs.starter import Part, Place, Starter, Watch, check_source, folder_for_work, open_starter, refuse_future
 from delta_mirror.mirror.baseline import Loaded, change_over, find_lack, rehearse
 from delta_mirror.mirror.comparison import Comparison
 from delta_mirror.mirror.read import StreamState
@@ -206,6 +206,7 @@ def _load(
     own = Report(part.stream, part.dates.baseline)
     known = mirror.read_stream(part.stream)
     try:
+        refuse_future(part, now())
         if not wishes.force:
             _refuse_old(part, now())
             _refuse_without_a_table(part, known)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from delta_mirror.config import Config
 from delta_mirror.core.model import Stream
+from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.export import Batch, GivenColumn, read_table
 from delta_mirror.dds.export_folder import FolderSource
 from delta_mirror.dds.export_runs import ExportFile, ExportRun, choose_runs
@@ -24,7 +25,7 @@ from delta_mirror.dds.export_source import Source, open_source
 from delta_mirror.dds.export_tables import TableFacts, facts_of
 from delta_mirror.dds.sftp_address import is_address, read_address
 from delta_mirror.dds.tables import CHANGED, DELETE_MARKS, KEY
-from delta_mirror.errors import RefusedError
+from delta_mirror.errors import ExportError, RefusedError
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import LOOK_AROUND
 from delta_mirror.mirror.baseline import Dates
@@ -197,6 +198,21 @@ def open_starter(
         if left_out:
             said.append(f"{len(left_out):,} file{'' if len(left_out) == 1 else 's'} passed over that the options do not select")
         yield Starter(parts, said, incomplete, progress, check, opened, folder, watch, columns, passes)
+
+
+def refuse_future(part: Part, now: float) -> None:
+    """Refuse an export whose watermark would lie after *now*: the deltas would pass over what changes until then.
+
+    The files may be dated tomorrow, where the vendor's day begins before that of UTC.
+
+    Raises:
+        ExportError: it would.
+    """
+    if part.dates.watermark > EPOCH + int(now * SECOND):
+        raise ExportError(
+            f"{part.stream}: the export is of {part.dates.baseline}, a day that has not come; see that the clock of this machine "
+            "is right, and look at the names of the files"
+        )
 
 
 def check_source(config: Config, source: str | None) -> None:

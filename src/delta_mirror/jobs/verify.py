@@ -27,7 +27,7 @@ from delta_mirror.errors import RefusedError, UnfinishedError
 from delta_mirror.jobs.refetch import Refetched, refetch_records
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_mirror, open_session
-from delta_mirror.jobs.starter import Part, Place, Starter, Watch, folder_for_work, open_starter
+from delta_mirror.jobs.starter import Part, Place, Starter, Watch, folder_for_work, open_starter, refuse_future
 from delta_mirror.mirror.baseline import Dates
 from delta_mirror.mirror.comparison import Comparison
 from delta_mirror.mirror.file import own_time
@@ -241,6 +241,7 @@ class _Work:
         own = Verified(part.stream, part.dates.baseline, not_compared=sorted(set(known.starter_tables) - part.tables))
         self.report.streams.append(own)
         try:
+            refuse_future(part, self.mirror.now())
             with starter.staged(part) as staging:
                 self._compare(staging, part, known, own)
         except (RefusedError, UnfinishedError) as error:
