@@ -144,6 +144,20 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
         raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` does")
 
 
+def is_copy(path: Path) -> bool:
+    """Return whether the file at *path* is a copy of a mirror, and no mirror that runs write to: those have a WAL.
+
+    Told by its header alone (sqlite.org/fileformat2.html, 1.3), so that nothing is opened that is somebody else's.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    is_ours = header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    return is_ours and header[18:20] == b"\1\1"
+
+
 def _number(connection: sqlite3.Connection, sql: str) -> int:
     with closing(connection.execute(sql)) as cursor:
         return int(cursor.fetchone()[0])

@@ -1,0 +1,138 @@
+"""`sync backup`: a copy of the mirror under another name, whole or not at all.
+
+Invariants:
+
+- Under the name that was asked for there is, at any instant, what was there before or the whole new copy, proved and on disk.
+- Only a copy of a mirror is ever replaced: any other file of that name is somebody's, and is refused.
+- The mirror is only read; runs go on meanwhile.
+- The copy has the mode of the mirror before a byte is written to it. What a killed backup left is removed by the next one.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from delta_mirror.config import Config
+from delta_mirror.errors import DiskFullError, RefusedError
+from delta_mirror.jobs.session import StoppedError
+from delta_mirror.mirror.copy import Copied, copy_mirror
+from delta_mirror.mirror.file import is_copy
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What was copied, and whether an older copy was replaced."""
+
+    file: Path
+    copied: Copied
+    replaced: bool
+
+
+def run_backup(
+    config: Config, file: Path, *, stop: threading.Event, watch: Callable[[int, int], None] = lambda done, total: None
+) -> BackupReport:
+    """Copy the mirror to *file*. *stop*, once set, breaks it off; *watch* is told of pages done and pages in all.
+
+    Raises:
+        RefusedError: there is no mirror, or *file* is no place for a copy; nothing was written.
+        DiskFullError: no room; nothing was kept.
+        StoppedError: told to stop; nothing was kept.
+    """
+    source = config.mirror.path
+    file = file.absolute()
+    replaces = _check_place(source, file)
+    _remove_leftovers(file)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+
+    def go_on(done: int, total: int) -> None:
+        if stop.is_set():
+            raise StoppedError
+        watch(done, total)
+
+    try:
+        _make(beside, config.mirror.mode)
+        copied = copy_mirror(source, beside, go_on)
+        if stop.is_set():
+            raise StoppedError
+        _put_in_place(beside, file)
+    finally:
+        with suppress(FileNotFoundError):
+            beside.unlink()
+    return BackupReport(file, copied, replaces)
+
+
+def _check_place(source: Path, file: Path) -> bool:
+    """Return whether a copy stands at *file* already, and refuse what is no place for one."""
+    if not file.parent.is_dir():
+        raise RefusedError(f"there is no folder {file.parent}; make it, or name a file in another one")
+    if file.is_dir():
+        raise RefusedError(f"{file} is a folder; name the file that the copy is to be, such as {file / source.name}")
+    own = {source.resolve().with_name(source.resolve().name + ending) for ending in ("", "-wal", "-shm", "-journal", ".lock")}
+    if file.resolve() in own or (file.exists() and source.exists() and file.samefile(source)):
+        raise RefusedError(f"{file} is the mirror itself, or belongs to it; name another file for the copy")
+    if not os.path.lexists(file):
+        return False
+    if not is_copy(file):
+        raise RefusedError(f"{file} exists and is no copy that `sync backup` has made; it stays as it is. Name another file")
+    return True
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Remove what backups to *file* left whose processes are gone."""
+    pattern = re.compile(re.escape(f".{file.name}.") + r"(\d+)\.partial(-journal)?", re.ASCII)
+    for name in list(file.parent.iterdir()):
+        found = pattern.fullmatch(name.name)
+        if found and not _lives(int(found[1])):
+            with suppress(OSError):
+                name.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return process != os.getpid()  # a file with our own number was left by another one that had it before us
+
+
+def _make(beside: Path, mode: int) -> None:
+    try:
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise RefusedError(
+                f"{beside.parent} cannot be written by this user; mend its mode, or name another folder"
+            ) from error
+        raise DiskFullError(
+            f"nothing can be written to {beside.parent} ({error.strerror}); make room, or name another folder"
+        ) from error
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def _put_in_place(beside: Path, file: Path) -> None:
+    """Give the copy its name once it is on the disk, so that a power failure leaves the old one or the new one."""
+    try:
+        _bring_to_disk(beside)
+        beside.replace(file)
+        _bring_to_disk(file.parent)
+    except OSError as error:
+        raise DiskFullError(
+            f"the copy could not be put to {file} ({error.strerror}); look after the disk and the folder"
+        ) from error
+
+
+def _bring_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
