@@ -1,5 +1,6 @@
 """`sync backup`: a copy of the mirror, through the installed program."""
 
+import errno
 import os
 import signal
 import sqlite3
@@ -8,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from installed import Shop
+from installed import PATIENCE, Shop, call
 
 from delta_mirror.mirror.file import APPLICATION_ID
 from delta_mirror.simulator import World
@@ -174,3 +175,105 @@ def test_quiet_says_nothing_on_success(filled: Shop) -> None:
     ended = filled.sync("--quiet", "backup", str(filled.folder / "copy.db"))
 
     assert (ended.out, ended.err) == ("", "")
+
+
+def test_a_disk_that_is_full_keeps_the_old_copy_and_nothing_else(filled: Shop) -> None:
+    target = filled.folder / "copy.db"
+    filled.sync("backup", str(target))
+    old = target.read_bytes()
+    fatten(filled, 8)
+    limit = 'export PYTHONDONTWRITEBYTECODE=1; ulimit -f 4000; exec "$@"'
+
+    ended = call(filled, "backup", str(target), expect=3, through=limit)
+
+    assert "copy.db" in ended.err
+    assert "fails to read or write" in ended.err
+    assert target.read_bytes() == old
+    assert not list(filled.folder.glob(".copy.db.*"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused(filled: Shop) -> None:
+    closed = filled.folder / "closed"
+    closed.mkdir(mode=0o500)
+
+    ended = call(filled, "backup", str(closed / "copy.db"), expect=2)
+
+    assert "closed cannot be written by this user" in ended.err
+
+
+def test_a_mirror_in_a_folder_that_cannot_be_written_is_copied(filled: Shop, world: World) -> None:
+    closed = filled.folder / "closed"
+    closed.mkdir()
+    filled.mirror.rename(closed / "mirror.db")
+    filled.configure(mirror={"path": "closed/mirror.db"})
+    closed.chmod(0o500)
+
+    call(filled, "backup", str(filled.folder / "copy.db"), expect=0)
+
+    assert_exact(filled.folder / "copy.db", world)
+
+
+ODD_NAMES = {
+    "marks of addresses": "what? 100%#1.db",
+    "a dash": "-dash.db",
+    "two lines": "zwei\nzeilen.db",
+    "letters": "día ☃.db",
+    "SQL": "'; drop table _runs; --",
+    "as long as can be": "n" * 255,
+    "no UTF-8": os.fsdecode(b"no \xff utf-8.db"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
+def test_a_copy_may_have_any_name_that_a_file_can(filled: Shop, world: World, name: str) -> None:
+    filled.sync("backup", "--", name)
+    filled.sync("backup", "--json", "--", name)
+
+    assert_exact(filled.folder / name, world)
+    assert not list(filled.folder.glob(".*.partial*"))
+
+
+def test_a_name_that_no_file_can_have_and_a_folder_that_is_gone_are_refused(filled: Shop) -> None:
+    too_long = call(filled, "backup", "n" * 256, expect=2)
+    gone = call(
+        filled, "--config", str(filled.configuration), "backup", "copy.db", expect=2, through='mkdir g; cd g; rmdir ../g; "$@"'
+    )
+
+    assert os.strerror(errno.ENAMETOOLONG) in too_long.err
+    assert os.strerror(errno.ENOENT) in gone.err
+
+
+def test_a_pipe_of_that_name_is_left_alone_and_not_waited_for(filled: Shop) -> None:
+    os.mkfifo(filled.folder / "pipe")
+
+    ended = filled.sync("backup", "pipe", expect=2)
+
+    assert "is no copy" in ended.err
+
+
+def test_two_backups_at_once_leave_one_whole_copy(filled: Shop, world: World) -> None:
+    with filled.running("backup", "copy.db") as one, filled.running("backup", "copy.db") as other:
+        filled.end(one)
+        filled.end(other)
+
+    assert_exact(filled.folder / "copy.db", world)
+    assert not list(filled.folder.glob(".copy.db.*"))
+
+
+def test_a_backup_that_proves_its_copy_is_told_to_stop_and_stops(filled: Shop) -> None:
+    fatten(filled, 1)
+    with closing(sqlite3.connect(filled.mirror)) as mirror, mirror:  # small rows, of which the proof looks at each
+        mirror.execute(
+            "insert into notes_of_an_analyst with recursive n(i) as (values (1) union all select i + 1 from n where i < 1500000) "
+            "select i from n"
+        )
+    with filled.running("backup", "copy.db") as copying:
+        while copying.poll() is None and not list(filled.folder.glob(".copy.db.*")):
+            pass
+        [partial] = filled.folder.glob(".copy.db.*.partial")
+        while copying.poll() is None and partial.stat().st_size < filled.mirror.stat().st_size:
+            pass
+        copying.send_signal(signal.SIGTERM)
+        copying.wait(PATIENCE)
+        filled.end(copying, expect=128 + signal.SIGTERM)
+    assert [path.name for path in filled.folder.iterdir() if "copy" in path.name] == []

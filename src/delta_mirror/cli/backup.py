@@ -1,12 +1,13 @@
 """`sync backup`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from delta_mirror.cli.common import examples, open_config, print_json, told_to_stop
-from delta_mirror.cli.messages import tell
+from delta_mirror.cli.messages import printable, tell
 from delta_mirror.cli.progress import Share
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ def command(said: "Globals", *, file: Path, as_json: bool) -> int:
         except StoppedError:
             return stopped.exit_code
     if as_json:
-        print_json({"file": str(report.file), "bytes": report.copied.size, "last_seq": report.copied.last_seq})
+        # A name need not be UTF-8, which JSON must be.
+        name = os.fsencode(report.file).decode(errors="backslashreplace")
+        print_json({"file": name, "bytes": report.copied.size, "last_seq": report.copied.last_seq})
     elif not said.quiet:
-        click.echo(f"{report.file}: {report.copied.size:,} bytes, sound, up to change {report.copied.last_seq}")
+        click.echo(f"{printable(str(report.file))}: {report.copied.size:,} bytes, sound, up to change {report.copied.last_seq}")
     if report.replaced:
         tell("the copy that stood there was replaced")
     return 0

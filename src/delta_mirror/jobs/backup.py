@@ -8,6 +8,7 @@ Invariants:
 - The copy has the mode of the mirror before a byte is written to it. What a killed backup left is removed by the next one.
 """
 
+import errno
 import os
 import re
 import threading
@@ -43,10 +44,9 @@ def run_backup(
         StoppedError: told to stop; nothing was kept.
     """
     source = config.mirror.path
-    file = file.absolute()
-    replaces = _check_place(source, file)
+    file, replaces = _check_place(source, file)
     _remove_leftovers(file)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    beside = file.with_name(f".{_stem(file)}.{os.getpid()}.partial")
 
     def go_on(done: int, total: int) -> None:
         if stop.is_set():
@@ -60,13 +60,22 @@ def run_backup(
             raise StoppedError
         _put_in_place(beside, file)
     finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
+        for name in (beside, beside.with_name(f"{beside.name}-journal")):  # which SQLite leaves where writing fails
+            with suppress(OSError):  # what went wrong before is what there is to tell
+                name.unlink()
     return BackupReport(file, copied, replaces)
 
 
-def _check_place(source: Path, file: Path) -> bool:
-    """Return whether a copy stands at *file* already, and refuse what is no place for one."""
+def _check_place(source: Path, file: Path) -> tuple[Path, bool]:
+    """Return *file*, absolute, and whether a copy stands there already; refuse what is no place for one."""
+    try:
+        file = file.absolute()
+        return file, _holds_copy(source, file)
+    except OSError as error:  # the folder in which we run was removed, a name is too long, a link leads to itself
+        raise RefusedError(f"{file} is no place for a copy ({error.strerror}); name another file") from error
+
+
+def _holds_copy(source: Path, file: Path) -> bool:
     if not file.parent.is_dir():
         raise RefusedError(f"there is no folder {file.parent}; make it, or name a file in another one")
     if file.is_dir():
@@ -83,12 +92,17 @@ def _check_place(source: Path, file: Path) -> bool:
 
 def _remove_leftovers(file: Path) -> None:
     """Remove what backups to *file* left whose processes are gone."""
-    pattern = re.compile(re.escape(f".{file.name}.") + r"(\d+)\.partial(-journal)?", re.ASCII)
-    for name in list(file.parent.iterdir()):
-        found = pattern.fullmatch(name.name)
-        if found and not _lives(int(found[1])):
-            with suppress(OSError):
+    pattern = re.compile(re.escape(f".{_stem(file)}.") + r"(\d+)\.partial(-journal)?", re.ASCII)
+    with suppress(OSError):  # a folder that can be written but not listed; who has no right to remove one leaves it
+        for name in list(file.parent.iterdir()):
+            found = pattern.fullmatch(name.name)
+            if found and not _lives(int(found[1])):
                 name.unlink()
+
+
+def _stem(file: Path) -> str:
+    """Return as much of the name of *file* as leaves room for more in any name: 255 bytes, of which a character takes up to 4."""
+    return file.name[:50]
 
 
 def _lives(process: int) -> bool:
@@ -105,9 +119,9 @@ def _make(beside: Path, mode: int) -> None:
     try:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     except OSError as error:
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise RefusedError(
-                f"{beside.parent} cannot be written by this user; mend its mode, or name another folder"
+                f"{beside.parent} cannot be written by this user ({error.strerror}); mend its mode, or name another folder"
             ) from error
         raise DiskFullError(
             f"nothing can be written to {beside.parent} ({error.strerror}); make room, or name another folder"

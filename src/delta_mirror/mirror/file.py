@@ -149,6 +149,8 @@ def is_copy(path: Path) -> bool:
 
     Told by its header alone (sqlite.org/fileformat2.html, 1.3), so that nothing is opened that is somebody else's.
     """
+    if not path.is_file():  # to open a pipe would wait for whoever writes to it
+        return False
     try:
         with path.open("rb") as file:
             header = file.read(72)
