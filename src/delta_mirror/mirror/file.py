@@ -9,6 +9,7 @@ Invariants:
 """
 
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -16,10 +17,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from delta_mirror import __version__
 from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
 PATIENCE = 30.0  # seconds to wait for a foreign program that locks the file
 
 
@@ -135,13 +137,23 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:
             raise MirrorFileError(
-                f"{path} was written by a newer delta-mirror (schema {version}); install that version or a later one"
+                f"{path} was written by a newer delta-mirror ({_program_of(connection)}schema {version}; this is {__version__}, "
+                f"schema {SCHEMA_VERSION}); install that version or a later one"
             )
         return
     if application or version or _number(connection, "select count(*) from sqlite_master"):
         raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
     if not or_empty:  # what a first run leaves behind that could not write
         raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` does")
+
+
+def _program_of(connection: sqlite3.Connection) -> str:
+    """Return which version has given the mirror its form, as far as a newer one still says so where we look for it."""
+    with suppress(sqlite3.Error):
+        found = connection.execute("select program from _migrations order by version desc, rowid desc limit 1").fetchone()
+        if found and isinstance(found[0], str) and re.fullmatch(r"[\w.+-]{1,40}", found[0]):
+            return f"{found[0]}, "
+    return ""
 
 
 def is_copy(path: Path) -> bool:

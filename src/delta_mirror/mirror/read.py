@@ -21,6 +21,7 @@ import orjson
 from delta_mirror.core.model import Op, Stream, Value
 from delta_mirror.core.plan import Counts, Fields
 from delta_mirror.mirror.file import open_for_reading, translated
+from delta_mirror.mirror.migrations import lend_missing
 
 BATCH = 500  # changes read at a time
 
@@ -122,7 +123,14 @@ class Reader:
         Raises:
             MirrorFileError: there is none, or it cannot be read.
         """
-        return cls(path, open_for_reading(path))
+        connection = open_for_reading(path)
+        try:
+            with translated(path):
+                lend_missing(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection)
 
     def __enter__(self) -> Self:
         return self
