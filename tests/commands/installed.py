@@ -72,6 +72,7 @@ class Shop:
         *,
         mirror: Mapping[str, Setting] | None = None,
         http: Mapping[str, Setting] | None = None,
+        ops: Mapping[str, Setting] | None = None,
         locations: Sequence[tuple[int, int]] = (),
         **dds: Setting,
     ) -> None:
@@ -86,6 +87,7 @@ class Shop:
         sections: dict[str, Mapping[str, Setting]] = {
             "mirror": {"path": self.mirror.name, **(mirror or {})},
             "http": {"timeout": "20s", "attempts": 1, **(http or {})},
+            "ops": ops or {},
             "dds": {**account, **dds},
         }
         # A list of texts is written alike in JSON and in TOML.

@@ -10,10 +10,8 @@ Invariants:
 
 import errno
 import os
-import re
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from delta_mirror.errors import DiskFullError, RefusedError
 from delta_mirror.jobs.session import StoppedError
 from delta_mirror.mirror.copy import Copied, copy_mirror
 from delta_mirror.mirror.file import is_copy
+from delta_mirror.ops.whole_file import written_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,6 @@ def run_backup(
     """
     source = config.mirror.path
     file, replaces = _check_place(source, file)
-    _remove_leftovers(file)
-    beside = file.with_name(f".{_stem(file)}.{os.getpid()}.partial")
 
     def go_on(done: int, total: int) -> None:
         if stop.is_set():
@@ -54,15 +51,12 @@ def run_backup(
         watch(done, total)
 
     try:
-        _make(beside, config.mirror.mode)
-        copied = copy_mirror(source, beside, go_on)
-        if stop.is_set():
-            raise StoppedError
-        _put_in_place(beside, file)
-    finally:
-        for name in (beside, beside.with_name(f"{beside.name}-journal")):  # which SQLite leaves where writing fails
-            with suppress(OSError):  # what went wrong before is what there is to tell
-                name.unlink()
+        with written_whole(file, config.mirror.mode) as beside:
+            copied = copy_mirror(source, beside, go_on)
+            if stop.is_set():
+                raise StoppedError
+    except OSError as error:
+        raise _meaning(error, file) from error
     return BackupReport(file, copied, replaces)
 
 
@@ -90,63 +84,11 @@ def _holds_copy(source: Path, file: Path) -> bool:
     return True
 
 
-def _remove_leftovers(file: Path) -> None:
-    """Remove what backups to *file* left whose processes are gone."""
-    pattern = re.compile(re.escape(f".{_stem(file)}.") + r"(\d+)\.partial(-journal)?", re.ASCII)
-    with suppress(OSError):  # a folder that can be written but not listed; who has no right to remove one leaves it
-        for name in list(file.parent.iterdir()):
-            found = pattern.fullmatch(name.name)
-            if found and not _lives(int(found[1])):
-                name.unlink()
-
-
-def _stem(file: Path) -> str:
-    """Return as much of the name of *file* as leaves room for more in any name: 255 bytes, of which a character takes up to 4."""
-    return file.name[:50]
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return process != os.getpid()  # a file with our own number was left by another one that had it before us
-
-
-def _make(beside: Path, mode: int) -> None:
-    try:
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-    except OSError as error:
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise RefusedError(
-                f"{beside.parent} cannot be written by this user ({error.strerror}); mend its mode, or name another folder"
-            ) from error
-        raise DiskFullError(
-            f"nothing can be written to {beside.parent} ({error.strerror}); make room, or name another folder"
-        ) from error
-    try:
-        os.fchmod(descriptor, mode)
-    finally:
-        os.close(descriptor)
-
-
-def _put_in_place(beside: Path, file: Path) -> None:
-    """Give the copy its name once it is on the disk, so that a power failure leaves the old one or the new one."""
-    try:
-        _bring_to_disk(beside)
-        beside.replace(file)
-        _bring_to_disk(file.parent)
-    except OSError as error:
-        raise DiskFullError(
-            f"the copy could not be put to {file} ({error.strerror}); look after the disk and the folder"
-        ) from error
-
-
-def _bring_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _meaning(error: OSError, file: Path) -> RefusedError | DiskFullError:
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return RefusedError(
+            f"{file.parent} cannot be written by this user ({error.strerror}); mend its mode, or name another folder"
+        )
+    return DiskFullError(
+        f"the copy could not be put to {file} ({error.strerror}); make room, look after the disk, or name another folder"
+    )

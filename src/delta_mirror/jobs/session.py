@@ -24,6 +24,7 @@ from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.api import Account, Dds, Manners
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import BusyError
+from delta_mirror.jobs.aftermath import Aftermath
 from delta_mirror.mirror.ledger import Ledger
 from delta_mirror.mirror.lock import hold
 from delta_mirror.mirror.write import Mirror
@@ -162,17 +163,23 @@ def open_mirror(
         with Mirror.in_memory(deletes=config.mirror.deletes, now=now) as mirror:
             yield mirror
         return
-    with (
-        _held(path, config.mirror.mode, wait, stop),
-        Mirror.open(
-            path,
-            mode=config.mirror.mode,
-            deletes=config.mirror.deletes,
-            account=None if config.dds is None else account_name(config.dds),
-            feed_tables=FEED_CHILDREN,
-            now=now,
-        ) as mirror,
-    ):
+    with ExitStack() as stack:
+        # From below: the file is told while the mirror is open, the health check when others may have the lock.
+        told = stack.enter_context(ExitStack())
+        stack.enter_context(_held(path, config.mirror.mode, wait, stop))
+        mirror = stack.enter_context(
+            Mirror.open(
+                path,
+                mode=config.mirror.mode,
+                deletes=config.mirror.deletes,
+                account=None if config.dds is None else account_name(config.dds),
+                feed_tables=FEED_CHILDREN,
+                now=now,
+            )
+        )
+        aftermath = Aftermath(config, mirror, now)
+        told.callback(aftermath.tell_health_check)
+        stack.callback(aftermath.tell_file)
         yield mirror
 
 

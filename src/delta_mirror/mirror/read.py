@@ -247,15 +247,27 @@ class Reader:
 
     def last_run(self) -> Run | None:
         """Return the run that began last, None where there was none."""
+        return next(iter(self._runs("order by id desc limit 1")), None)
+
+    def last_runs(self) -> list[Run]:
+        """Return, of every command, the run that began last, by the name of the command."""
+        return self._runs("where id in (select max(id) from _runs group by command) order by command")
+
+    def outcome(self, run_id: int) -> str | None:
+        """Return how a run has ended; None where it has not, or where there is none of that number."""
+        return next((run.outcome for run in self._runs("where id = ?", run_id)), None)
+
+    def _runs(self, which: str, *values: int) -> list[Run]:
         with self._translated():
             found = self._connection.execute(
                 "select id, command, started_at, ended_at, outcome, calls, pages, "
-                "inserted, replaced, deleted, revived, unchanged, superseded, quarantined from _runs order by id desc limit 1"
-            ).fetchone()
-        if found is None:
-            return None
-        id_, command, started_at, ended_at, outcome, calls, pages, *counts = found
-        return Run(id_, command, started_at, ended_at, outcome, calls, pages, Counts(*counts))
+                f"inserted, replaced, deleted, revived, unchanged, superseded, quarantined from _runs {which}",
+                values,
+            ).fetchall()
+        return [
+            Run(id_, command, started_at, ended_at, outcome, calls, pages, Counts(*counts))
+            for id_, command, started_at, ended_at, outcome, calls, pages, *counts in found
+        ]
 
     def ask(self, sql: str) -> tuple[list[str], list[tuple[Value | None, ...]]]:
         """Return the column names and the rows of one query, as anybody's SQLite tool would."""

@@ -78,6 +78,7 @@ class Mirror:
         self.path = path
         self.deletes = deletes
         self.now = now
+        self.run_id: int | None = None  # of the run that was begun last through this connection
         self._connection = connection
         self._feed_tables = feed_tables
         self._schema: Schema | None = None
@@ -232,7 +233,8 @@ class Mirror:
         with self.transaction() as tx:
             tx.execute("update _runs set outcome = 'killed' where outcome is null")
             begun = tx.execute("insert into _runs (command, started_at) values (?, ?)", (command, begun_at))
-            return int(begun.lastrowid or 0)
+        self.run_id = int(begun.lastrowid or 0)
+        return self.run_id
 
     def end_run(
         self, run_id: int, outcome: str, counts: Counts | None, calls: int, pages: int, *, at: float | None = None
