@@ -34,10 +34,15 @@ _JSON = json.JSONEncoder(ensure_ascii=False)  # once: `json.dumps` would build o
 
 def open_config(given: str | None) -> Config:
     """Return the configuration that *given* names, or that is found where one may lie; warn of what should not be so."""
-    config = load_config(find_config(given, os.environ, _folder(Path.cwd), _folder(Path.home)))
+    config = read_config(given)
     for warning in config.warnings:
         warn(warning)
     return config
+
+
+def read_config(given: str | None) -> Config:
+    """Return the configuration as `open_config`, and warn of nothing."""
+    return load_config(find_config(given, os.environ, _folder(Path.cwd), _folder(Path.home)))
 
 
 def _folder(find: Callable[[], Path]) -> Path | None:

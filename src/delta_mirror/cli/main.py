@@ -33,6 +33,7 @@ COMMANDS = {
     "changes": "Show what changed: one line a change.",
     "quarantine": "Look at what could not be applied, try it again, or give it up.",
     "refetch": "Fetch single records anew.",
+    "doctor": "Look for trouble: configuration, service, clock, mirror, disk; and what to do about it.",
     "backup": "Copy the mirror to a file, also while a run writes.",
     "demo": "Show the whole thing on a simulated salon; no account needed.",
 }

@@ -21,7 +21,7 @@ from typing import TypeVar
 from delta_mirror.config import Config, DdsSection
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
-from delta_mirror.dds.api import Account, Dds, Manners
+from delta_mirror.dds.api import Account, Dds, Manners, TenantMemory
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import BusyError
 from delta_mirror.jobs.aftermath import Aftermath
@@ -87,12 +87,16 @@ class Session:
     tally: Tally
     service: Dds
 
+    def ahead(self) -> float:
+        """Return by how many seconds the clock of this machine is ahead of the service's."""
+        return self.mirror.now() - seconds_of(self.service.clock())
+
     def doubt_clock(self) -> str | None:
         """Return what an operator should know of this machine's clock where it differs from the service's, else None.
 
         No run depends on it: dates of the service are compared with its own clock.
         """
-        ahead = self.mirror.now() - seconds_of(self.service.clock())
+        ahead = self.ahead()
         if abs(ahead) <= WRONG_CLOCK:
             return None
         return (
@@ -131,18 +135,32 @@ def open_session(
         RefusedError: configuration or mirror cannot be used; nothing was written.
         BusyError: another run holds the mirror.
     """
+    config.require_dds()
+    with (
+        open_mirror(config, stop=stop, wait=wait, dry_run=dry_run, now=now) as mirror,
+        open_service(config, mirror, _Forgetful(mirror) if dry_run else mirror, stop=stop, now=now) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def open_service(
+    config: Config, mirror: Mirror, memory: TenantMemory, *, stop: threading.Event, now: Callable[[], float] = time.time
+) -> Iterator[Session]:
+    """Open the service, whose calls are counted in *mirror*. What apps/tenant answers is kept in *memory*.
+
+    Raises:
+        ConfigError: an address or a certificate in the configuration cannot be used.
+    """
     dds = config.require_dds()
-    with open_mirror(config, stop=stop, wait=wait, dry_run=dry_run, now=now) as mirror:
-        sleep = _interruptible(stop)
-        ledger = Ledger(
-            mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock())
-        )
-        tally = Tally(ledger)
-        service = _connect(config, dds, tally, _Forgetful(mirror) if dry_run else mirror, sleep, now)
-        try:
-            yield Session(dds, mirror, ledger, tally, service)
-        finally:
-            service.close()
+    sleep = _interruptible(stop)
+    ledger = Ledger(mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock()))
+    tally = Tally(ledger)
+    service = _connect(config, dds, tally, memory, sleep, now)
+    try:
+        yield Session(dds, mirror, ledger, tally, service)
+    finally:
+        service.close()
 
 
 @contextmanager
@@ -208,7 +226,7 @@ def _connect(
     config: Config,
     dds: DdsSection,
     tally: Tally,
-    memory: Mirror | _Forgetful,
+    memory: TenantMemory,
     wait: Callable[[float], None],
     now: Callable[[], float],
 ) -> Dds:

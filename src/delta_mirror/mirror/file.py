@@ -96,6 +96,26 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
     return connection
 
 
+def open_as_it_is(path: Path, patience: float) -> sqlite3.Connection:
+    """Return a connection that can write to the mirror at *path*, of which nothing is changed by opening it.
+
+    Raises:
+        MirrorFileError: there is none of today's form, or it cannot be written.
+    """
+    with translated(path):
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("pragma trusted_schema = off")
+            check_is_mirror(connection, path, or_empty=False)
+            _check_is_of_today(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
 def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connection:
     """Return a connection that can only read, also while a run writes.
 
@@ -145,6 +165,11 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
         raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
     if not or_empty:  # what a first run leaves behind that could not write
         raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` does")
+
+
+def _check_is_of_today(connection: sqlite3.Connection, path: Path) -> None:
+    if _number(connection, "pragma user_version") < SCHEMA_VERSION:
+        raise MirrorFileError(f"{path} was written by an older delta-mirror; the next run brings it up to date")
 
 
 def _program_of(connection: sqlite3.Connection) -> str:

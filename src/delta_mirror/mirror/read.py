@@ -257,6 +257,14 @@ class Reader:
         """Return how a run has ended; None where it has not, or where there is none of that number."""
         return next((run.outcome for run in self._runs("where id = ?", run_id)), None)
 
+    def starts(self, command: str, since: str) -> list[str]:
+        """Return when the runs of *command* began that began at *since*, an own time of the mirror, or later."""
+        with self._translated():
+            found = self._connection.execute(
+                "select started_at from _runs where command = ? and started_at >= ? order by started_at", (command, since)
+            )
+            return [str(started_at) for (started_at,) in found]
+
     def _runs(self, which: str, *values: int) -> list[Run]:
         with self._translated():
             found = self._connection.execute(

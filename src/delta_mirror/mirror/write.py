@@ -26,7 +26,7 @@ import orjson
 from delta_mirror.core.model import Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
-from delta_mirror.mirror.file import PATIENCE, open_for_writing, own_time, translated
+from delta_mirror.mirror.file import PATIENCE, open_as_it_is, open_for_writing, own_time, translated
 from delta_mirror.mirror.migrations import migrate
 from delta_mirror.mirror.read import Json, StreamState, read_streams
 from delta_mirror.mirror.schema import (
@@ -126,6 +126,18 @@ class Mirror:
         mirror = cls(Path(":memory:"), connection, deletes, {}, now)
         mirror._migrate()
         return mirror
+
+    @classmethod
+    def as_it_is(cls, path: Path, *, now: Callable[[], float] = time.time, patience: float = PATIENCE) -> Self:
+        """Return the mirror at *path* for what may be written without its lock, beside a run: the calls that are made.
+
+        It is neither made nor migrated, its mode stays, and it is not asked whose it is.
+
+        Raises:
+            MirrorFileError: there is none of today's form, or it cannot be written.
+        """
+        connection = open_as_it_is(path.resolve(), patience)
+        return cls(path, connection, "remove", {}, now)
 
     def _migrate(self) -> None:
         with translated(self.path):
