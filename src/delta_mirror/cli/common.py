@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from delta_mirror.jobs.selection import Selection
     from delta_mirror.mirror.read import Run
 
+    _Number = click.ParamType[int]
+else:
+    _Number = click.ParamType  # generic only in newer versions of click than the oldest that will do
+
 Command = TypeVar("Command", bound=Callable[..., object])
 Done = TypeVar("Done")
 
@@ -53,7 +57,7 @@ def _folder(find: Callable[[], Path]) -> Path | None:
         return None
 
 
-class DurationType(click.ParamType[int]):
+class DurationType(_Number):
     """A duration such as 90s, 10m, 2h or 7d, as seconds."""
 
     name = "duration"
@@ -68,7 +72,7 @@ class DurationType(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class MomentType(click.ParamType[int]):
+class MomentType(_Number):
     """A date-time with a zone, as ticks."""
 
     name = "datetime"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delta_mirror.errors import MirrorFileError
-from delta_mirror.mirror.file import check_is_mirror, open_for_reading, translated
+from delta_mirror.mirror.file import check_is_mirror, harden, open_for_reading, translated
 
 STEP = 4096  # pages, mostly of 4 KiB, between two looks at whether to go on
 _INSTRUCTIONS = 1_000_000  # of SQLite's machine, a fraction of a second, between two looks while the copy is proved
@@ -45,6 +45,7 @@ def copy_mirror(path: Path, target: Path, watch: Callable[[int, int], None]) -> 
             source.execute("begin")
             last_seq = _last_seq(source)  # the first thing that is read fixes the state that all of the copy is of
         with translated(target), closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            harden(copy)
             source.backup(copy, pages=STEP, progress=lambda _, left, total: watch(total - left, total))
             # With a WAL it would need a folder that can be written to be read at all.
             copy.execute("pragma journal_mode = delete")
@@ -61,6 +62,7 @@ def _last_seq(connection: sqlite3.Connection) -> int:
 def _prove(target: Path, path: Path, last_seq: int, watch: Callable[[int, int], None]) -> None:
     """Return if the file at *target*, read anew, is sound and is the state that was copied."""
     with translated(target), closing(sqlite3.connect(f"{target.as_uri()}?mode=ro", uri=True, isolation_level=None)) as copy:
+        harden(copy)
         check_is_mirror(copy, target, or_empty=False)
         [pages] = copy.execute("pragma page_count").fetchone()
         copy.set_progress_handler(lambda: watch(pages, pages), _INSTRUCTIONS)

@@ -5,6 +5,8 @@ Invariants:
 - A file that is not a mirror is refused before a byte of it is changed.
 - The file has its mode before SQLite writes to it, whatever the umask; SQLite gives its WAL and shared memory the same mode.
 - An exception of sqlite3 that an operator can do something about leaves `mirror/` as one of ours. Any other is a defect.
+- A file that somebody else has written cannot run anything: its views, triggers and expressions may call only what is harmless,
+  no library is ever loaded, and a mirror in which something is not what it should be is refused by what writes.
 - Own times are UTC, ISO 8601 with `Z`, to the second, so that they compare as text.
 """
 
@@ -12,6 +14,7 @@ import os
 import re
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,6 +22,7 @@ from pathlib import Path
 
 from delta_mirror import __version__
 from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
+from delta_mirror.mirror.schema import OWN_TABLES, fold
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
 SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
@@ -44,6 +48,8 @@ def translated(path: Path) -> Iterator[None]:
 
 def _meaning(error: sqlite3.Error, path: Path) -> DeltaMirrorError | None:
     code = getattr(error, "sqlite_errorcode", None)  # not there where the module itself, and not SQLite, complains
+    if "unsafe use of" in str(error):  # what SQLite says, without a code of its own, where `trusted_schema` forbids a function
+        return MirrorFileError(f"{path} holds something that delta-mirror has not put there, and SQLite refuses to run ({error})")
     match None if code is None else code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return DiskFullError(f"the disk under {path} is full; what was committed is sound. Make room and call again")
@@ -79,12 +85,13 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
         # Transactions are begun and ended by us alone; the threads take turns through the mirror's own lock.
         connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         try:
+            harden(connection)
             check_is_mirror(connection, path, or_empty=True)
+            check_holds_no_traps(connection, path)
             connection.execute("pragma journal_mode = wal")
             # Commits survive the death of the process; after a power failure the newest may be missing, whole.
             connection.execute("pragma synchronous = normal")
             connection.execute("pragma foreign_keys = off")
-            connection.execute("pragma trusted_schema = off")
             # The keys are random, so that a page of a feed touches pages all over the file: with SQLite's 2 MB of cache most of
             # a large mirror would be read back from the file for every page, and with a checkpoint at every 4 MB of WAL be
             # written several times over. A larger cache than this takes memory and saves little (docs/performance.md).
@@ -107,8 +114,9 @@ def open_as_it_is(path: Path, patience: float) -> sqlite3.Connection:
             f"{path.as_uri()}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("pragma trusted_schema = off")
+            harden(connection)
             check_is_mirror(connection, path, or_empty=False)
+            check_holds_no_traps(connection, path)
             _check_is_of_today(connection, path)
         except BaseException:
             connection.close()
@@ -142,12 +150,45 @@ def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connecti
 def _connect_for_reading(path: Path, query: str, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.as_uri()}?{query}", uri=True, timeout=patience, isolation_level=None)
     try:
-        connection.execute("pragma trusted_schema = off")
+        harden(connection)
         check_is_mirror(connection, path, or_empty=False)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def harden(connection: sqlite3.Connection) -> None:
+    """Let *connection* trust nothing that stands in its file (sqlite.org/security.html, "Untrusted SQLite Database Files")."""
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma cell_size_check = on")
+    connection.execute("pragma mmap_size = 0")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA, False)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+
+
+def check_holds_no_traps(connection: sqlite3.Connection, path: Path) -> None:
+    """Return if there is nothing in the mirror that would act, or stand in for something else, when it is written to.
+
+    A trigger would change what is written, and the mirror would no longer be what the service has sent. Views, indexes and tables
+    of an analyst's own do neither.
+
+    Raises:
+        MirrorFileError: there is a trigger, or something that bears the name of an own table and is none.
+    """
+    for name, kind, sql in connection.execute("select name, type, sql from sqlite_master where type <> 'index'").fetchall():
+        if kind == "trigger":
+            raise MirrorFileError(
+                f"{path} holds a trigger, {name!a}, which would change what is written; nothing was written. Drop it "
+                "with any SQLite tool (drop trigger)"
+            )
+        if fold(name) in OWN_TABLES and not (kind == "table" and sql.upper().startswith("CREATE TABLE")):
+            raise MirrorFileError(
+                f"{path} holds something else where the mirror's own table {fold(name)} should be; nothing was written. Put a "
+                "backup in its place"
+            )
 
 
 def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: bool) -> None:

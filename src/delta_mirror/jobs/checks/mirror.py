@@ -28,6 +28,9 @@ def check_place(case: Case) -> Iterator[Finding]:
         return
     if not os.access(folder, os.W_OK | os.X_OK):
         yield wrong("folder", f"{folder} cannot be written by this user", f"mend owner or mode of {folder}")
+    elif _is_open_to_all(folder):
+        what = f"everybody on this machine may put files into {folder}, and so replace the mirror"
+        yield wrong("folder", what, f"chmod o-w {folder}")
     else:
         yield ok("folder", f"{folder} can be written")
     kind = file_system_of(path)
@@ -37,6 +40,11 @@ def check_place(case: Case) -> Iterator[Finding]:
         yield wrong("file system", str(error), "mend [mirror] path")
     else:
         yield ok("file system", f"{kind or 'not known'}, on this machine" if kind else "not known to be a network's")
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX  # as /tmp is, where nobody can replace another's file
 
 
 def check_file(case: Case) -> Iterator[Finding]:
