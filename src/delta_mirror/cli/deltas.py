@@ -79,7 +79,7 @@ def command(
                 _print(report, dry_run=dry_run)
     finally:
         _complain(report)
-    return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
+    return stopped.exit_code or (0 if report.is_excused else EXIT_UNFINISHED)
 
 
 def _print(report: "RunReport", *, dry_run: bool) -> None:
@@ -105,7 +105,7 @@ def _complain(report: "RunReport") -> None:
         # What keeps all streams from being drained, such as refused credentials, is said once.
         if each.error and str(each.error) not in told:
             told.add(str(each.error))
-            complain(str(each.error))
+            _say_failure(str(each.error), is_expected=each.is_expected)
         if each.gap:
             complain(
                 f"{each.stream}: gap: the feed can no longer tell what changed from {each.gap[0]} to {each.gap[1]}; "
@@ -116,10 +116,20 @@ def _complain(report: "RunReport") -> None:
                 f"{each.stream}: {each.counts.quarantined} records could not be applied and are in quarantine; "
                 "`sync quarantine list` shows why"
             )
+    for expected in report.expected:
+        _say_failure(expected, is_expected=True)
     for trouble in report.trouble:
         complain(trouble)
     if report.outcome == "stopped":
         warn(f"run {report.id} was stopped")
+
+
+def _say_failure(message: str, *, is_expected: bool) -> None:
+    """Complain of what went wrong; of what the maintenance window explains, nobody is to get mail."""
+    if is_expected:
+        warn(f"within the maintenance window ([dds] maintenance): {message}")
+    else:
+        complain(message)
 
 
 def _told(counts: "Counts") -> str:
@@ -150,8 +160,10 @@ def _as_json(report: "RunReport") -> dict[str, object]:
                 "gap_from": each.gap[0] if each.gap else None,
                 "gap_to": each.gap[1] if each.gap else None,
                 "error": str(each.error) if each.error else None,
+                "expected": each.is_expected,
             }
             for each in report.streams
         ],
         "trouble": report.trouble,
+        "expected": report.expected,
     }

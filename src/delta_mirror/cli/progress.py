@@ -164,3 +164,46 @@ def _records(report: "Report") -> int:
 def _named(report: "Report") -> str:
     stream = report.stream
     return f"{stream.tenant_id}/{stream.location_id} {stream.entity}"
+
+
+class Share:
+    """Is told how much of a whole is done; a context manager. *what* is being done, as a person reads it."""
+
+    def __init__(self, what: str, *, quiet: bool, as_lines: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._quiet = quiet
+        self._as_lines = as_lines or not sys.stderr.isatty()
+        self._clock = clock
+        self._began = self._said_at = clock()
+        self._display: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._display:
+            self._display.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take note that *done* of *total* are done."""
+        if self._quiet:
+            return
+        if not self._as_lines:
+            if self._clock() - self._began >= SHOWN_AFTER:
+                self._show(done, total)
+        elif self._clock() - self._said_at >= BETWEEN_LINES:
+            self._said_at = self._clock()
+            tell(f"{self._what}: {100 * done // max(total, 1)} %")
+
+    def _show(self, done: int, total: int) -> None:
+        if self._display is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._display = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._display.add_task(self._what, total=total)
+            self._display.start()
+        if self._task is not None:
+            self._display.update(self._task, completed=done, total=total)
