@@ -74,9 +74,10 @@ class Shop:
         http: Mapping[str, Setting] | None = None,
         ops: Mapping[str, Setting] | None = None,
         locations: Sequence[tuple[int, int]] = (),
+        more: str = "",
         **dds: Setting,
     ) -> None:
-        """Write a configuration: no limits and no second attempts where nothing else is said."""
+        """Write a configuration: no limits and no second attempts where nothing else is said; *more* is TOML behind it."""
         account: dict[str, Setting] = {
             "marketplace_url": self.service.url,
             "client_id": CLIENT_ID,
@@ -98,7 +99,7 @@ class Shop:
         ]
         for tenant, location in locations:
             lines += ["[[dds.locations]]", f"tenant_id = {tenant}", f"location_id = {location}"]
-        self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.configuration.write_text("\n".join([*lines, more]) + "\n", encoding="utf-8")
         self.configuration.chmod(0o600)
 
     def config(self) -> Config:

@@ -9,12 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from furnished import WRITING, furnished, name_of
 from installed import Held, Shop, call, wait_until_it_listens
 
 from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.jobs.deltas import RunReport, run_deltas
 from delta_mirror.mirror.lock import hold
-from delta_mirror.simulator import HOUR, World
+from delta_mirror.simulator import HOUR, Clock, Service, World
 from delta_mirror.simulator.faults import Fault, html, reset, slow, status
 from health import Check, listening
 from oracle import assert_exact
@@ -166,19 +167,19 @@ def test_metrics_say_of_every_stream_how_fresh_it_is_and_of_the_last_run_how_it_
     assert [path.name for path in file.parent.iterdir()] == ["delta.prom"]
 
 
-@pytest.mark.parametrize("command", [["refetch", "Client", "0"], ["quarantine", "retry"]])
-def test_every_command_that_writes_a_run_writes_the_metrics(shop: Shop, world: World, command: list[str]) -> None:
-    world.populate(clients=2)
-    shop.fill()
-    shop.configure(ops={"metrics_file": "delta.prom"})
+def test_every_command_that_writes_a_run_writes_the_metrics_and_calls_the_health_check(tmp_path: Path, check: Check) -> None:
+    world = World(seed=7, clock=Clock.running())
+    world.populate(clients=3, sales=2)
+    with Service(world) as service:
+        shop = Shop(tmp_path, service)
+        with furnished(shop, check):
+            for number, command in enumerate(WRITING, start=1):
+                shop.sync(*command, expect=None)
 
-    shop.sync(*command, expect=None)
-
-    told = metrics_of(shop.folder / "delta.prom")
-    assert {name for name in told if name.startswith("last_run_success")} == {
-        'last_run_success{command="deltas"}',
-        f'last_run_success{{command="{" ".join(command) if command[0] == "quarantine" else command[0]}"}}',
-    }
+                [[outcome]] = shop.rows("select outcome from _runs where id = ? and command = ?", number, name_of(command))
+                told = metrics_of(shop.folder / "delta.prom")
+                assert told[f'last_run_outcome{{command="{name_of(command)}",outcome="{outcome}"}}'] == 1
+                assert check.paths[number - 1 :] == ["/ping-secret" if outcome == "done" else "/ping-secret/fail"]
 
 
 def test_command_that_writes_no_run_tells_nobody(shop: Shop, world: World, check: Check) -> None:

@@ -7,16 +7,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from furnished import PING, SECRETS, furnished
 from installed import Ended, Held, Shop, call
 
 from delta_mirror.cli.main import COMMANDS
-from delta_mirror.simulator import CLIENT_SECRET, Clock, World
+from delta_mirror.simulator import Clock, World
+from delta_mirror.simulator.accela import AccelaService
 from delta_mirror.simulator.faults import Fault, error_in_200, html, redirect, slow, status
 from health import Check, listening
 
 # Calls of every command, as they go well and as they go wrong.
 CALLS = {
+    "full-starter": [["full-starter", "export"], ["full-starter", "sftp://somebody@127.0.0.1:1/exports"]],
     "deltas": [["deltas"], ["deltas", "--dry-run"]],
+    "verify": [["verify", "export", "--repair"]],
+    "nexus": [["nexus", "ingest", "messages.jsonl"], ["nexus", "receive", "--wait", "0s"]],
+    "accela": [["accela", "link", "links.csv"], ["accela", "push", "--dry-run"], ["accela", "push"]],
     "status": [["status", "-v"]],
     "changes": [["changes", "--limit", "1"]],
     "quarantine": [["quarantine", "retry"]],
@@ -48,18 +54,21 @@ def check() -> Iterator[Check]:
 
 
 @pytest.fixture
-def guarded(shop: Shop, check: Check) -> Shop:
-    """A shop whose secrets lie in files of their own."""
-    for name, secret in (("secret.txt", CLIENT_SECRET), ("ping.txt", f"{check.url}/ping-secret")):
-        (shop.folder / name).write_text(secret, encoding="utf-8")
-        (shop.folder / name).chmod(0o600)
-    shop.configure(client_secret="file:secret.txt", ops={"metrics_file": "delta.prom", "ping_url": "file:ping.txt"})
+def accela(shop: Shop, check: Check) -> Iterator[AccelaService]:
+    """The simulated Accela of a shop that has everything, its secrets in files of their own."""
+    with furnished(shop, check) as accela:
+        yield accela
+
+
+@pytest.fixture
+def guarded(shop: Shop, accela: AccelaService) -> Shop:
     return shop
 
 
-def secrets_of(shop: Shop) -> set[str]:
-    tokens = {call.headers["authorization"].split(" ")[1] for call in shop.service.calls if "authorization" in call.headers}
-    return {CLIENT_SECRET, "ping-secret", *tokens}
+def secrets_of(shop: Shop, accela: AccelaService | None = None) -> set[str]:
+    asked = [call.headers for call in shop.service.calls] + [call.headers for call in (accela.calls if accela else [])]
+    tokens = {headers["authorization"].split(" ")[-1] for headers in asked if "authorization" in headers}
+    return {*SECRETS.values(), PING, *tokens}
 
 
 def files_of(shop: Shop) -> dict[str, bytes]:
@@ -67,18 +76,20 @@ def files_of(shop: Shop) -> dict[str, bytes]:
     return {
         str(path.relative_to(shop.folder)): path.read_bytes()
         for path in shop.folder.rglob("*")
-        if path.is_file() and path.name not in ("secret.txt", "ping.txt")
+        if path.is_file() and path.name not in (*SECRETS, "ping.txt")
     }
 
 
-def assert_nowhere(shop: Shop, texts: dict[str, bytes]) -> None:
-    secrets = secrets_of(shop)
-    assert len(secrets) > 3
+def assert_nowhere(shop: Shop, texts: dict[str, bytes], accela: AccelaService | None = None) -> None:
+    secrets = secrets_of(shop, accela)
+    assert len(secrets) > len(SECRETS) + 1, "no token was seen"
     leaks = [(where, secret) for where, text in texts.items() for secret in secrets if secret.encode() in text]
     assert leaks == []
 
 
-def test_secrets_and_tokens_are_in_no_output_and_no_file_whatever_is_called_and_whatever_goes_wrong(guarded: Shop) -> None:
+def test_secrets_and_tokens_are_in_no_output_and_no_file_whatever_is_called_and_whatever_goes_wrong(
+    guarded: Shop, accela: AccelaService
+) -> None:
     assert set(CALLS) == set(COMMANDS), "a command that is not driven here is not looked at"
     said: dict[str, bytes] = {}
 
@@ -91,8 +102,13 @@ def test_secrets_and_tokens_are_in_no_output_and_no_file_whatever_is_called_and_
     for fault in FAULTS:
         guarded.service.faults[:] = [fault()]
         note(guarded.sync("--verbose", "--log-format", "json", "deltas", "--json", expect=None))
-    note(guarded.sync("doctor", "--json", expect=5))
-    assert_nowhere(guarded, said | files_of(guarded))
+    guarded.service.faults.clear()
+    accela.password = "changed"
+    accela.forget_tokens(refresh=True)
+    note(guarded.sync("--verbose", "accela", "push", expect=None))
+    note(guarded.sync("doctor", "--json", expect=None))
+    assert_nowhere(guarded, said | files_of(guarded), accela)
+    assert any("password" in call.body for call in accela.calls), "Accela was never asked for a token"
 
 
 def test_secrets_and_tokens_are_in_no_traceback(guarded: Shop) -> None:

@@ -443,7 +443,7 @@ def test_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, section: s
     [
         ("[mirrors]\n", "mirrors is no section; did you mean mirror?"),
         ("[DDS]\n", "DDS is no section; did you mean dds?"),
-        ("[telephone]\n", "telephone is no section; known are mirror, http, dds, starter"),
+        ("[telephone]\n", "telephone is no section; known are mirror, http, dds, ops, starter"),
         ('timeout = "30s"\n', "timeout is no section; as a key it belongs under [http]"),
         ("mirror = 5\n", "mirror must be a section, written [mirror], not a number"),
         ("[[http]]\n", "http must be a section, written [http], not an array"),
