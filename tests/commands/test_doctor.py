@@ -218,6 +218,11 @@ def damaged(path: Path) -> None:
             file.write(b"\xff\xff\xff")
 
 
+def trapped(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as mirror:
+        mirror.execute("create trigger evil after insert on _runs begin delete from Client; end")
+
+
 def cut(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
@@ -230,9 +235,10 @@ def cut(path: Path) -> None:
         (newer, {"mirror"}, "was written by a newer delta-mirror"),
         (damaged, {"mirror", "schema"}, "is damaged"),
         (cut, {"mirror", "schema"}, "is damaged"),
+        (trapped, {"schema"}, "holds a trigger, 'evil'"),
         (lambda path: path.chmod(0o644), {"mode"}, "has mode 0644, and [mirror] mode is 0600"),
     ],
-    ids=["text", "newer", "damaged", "cut", "mode"],
+    ids=["text", "newer", "damaged", "cut", "trapped", "mode"],
 )
 def test_mirror_that_is_not_as_it_should_be(filled: Shop, spoil: Callable[[Path], object], checks: set[str], said: str) -> None:
     spoil(filled.mirror)

@@ -61,8 +61,9 @@ def test_the_next_run_migrates_it_and_goes_on_where_the_last_one_ended(older: Sh
     world.edit(upset, _Invented=None, FirstName="Bo")
     world.advance(5 * MINUTE)
 
-    older.sync("deltas")
+    ended = older.sync("deltas")
 
+    assert f"the mirror was brought to form {SCHEMA_VERSION} of its own tables" in ended.err
     assert form_of(older.mirror) == SCHEMA_VERSION
     assert_exact(older.mirror, world)
     assert_sound(older)

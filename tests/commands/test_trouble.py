@@ -153,7 +153,7 @@ def damage(path: Path) -> None:
         pytest.param(put("no mirror, but a letter\n" * 400), ("is not a SQLite file",), False, id="text"),
         pytest.param(put("a letter"), ("is not a SQLite file",), False, id="a short text"),
         pytest.param(foreign, ("is a SQLite file, but not a mirror",), False, id="a SQLite file of others"),
-        pytest.param(statement("pragma user_version = 99"), ("newer delta-mirror (schema 99)",), False, id="a newer schema"),
+        pytest.param(statement("pragma user_version = 99"), ("newer delta-mirror", "schema 99"), False, id="a newer schema"),
         pytest.param(
             statement("update _meta set value = 'example.com as somebody' where key = 'account'"),
             ("filled from example.com as somebody", f"as {CLIENT_ID}", "another name"),

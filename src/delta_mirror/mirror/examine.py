@@ -6,7 +6,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from delta_mirror.mirror.file import open_for_reading, translated
+from delta_mirror.errors import MirrorFileError
+from delta_mirror.mirror.file import check_holds_no_traps, open_for_reading, translated
 from delta_mirror.mirror.schema import missing
 
 _FAULTS = 3  # are named
@@ -16,7 +17,7 @@ _FAULTS = 3  # are named
 class Examined:
     """What a mirror is: its form, whether it lacks own tables or columns, whose it is, how it deletes, what is wrong inside.
 
-    `account` and `deletes` are None where nothing has been noted yet.
+    `account` and `deletes` are None where nothing has been noted yet. `trap` says what in it keeps it from being written to.
     """
 
     form: int
@@ -24,6 +25,7 @@ class Examined:
     account: str | None
     deletes: str | None
     faults: Sequence[str]
+    trap: str | None
 
 
 def examine_mirror(path: Path) -> Examined:
@@ -35,7 +37,16 @@ def examine_mirror(path: Path) -> Examined:
     with closing(open_for_reading(path)) as connection, translated(path):
         [form] = connection.execute("pragma user_version").fetchone()
         meta: dict[str, str] = dict(connection.execute("select key, value from _meta").fetchall())
-        return Examined(form, not missing(connection), meta.get("account"), meta.get("deletes"), _faults(connection))
+        faults, trap = _faults(connection), _trap(connection, path)
+        return Examined(form, not missing(connection), meta.get("account"), meta.get("deletes"), faults, trap)
+
+
+def _trap(connection: sqlite3.Connection, path: Path) -> str | None:
+    try:
+        check_holds_no_traps(connection, path)
+    except MirrorFileError as error:
+        return str(error)
+    return None
 
 
 def _faults(connection: sqlite3.Connection) -> list[str]:

@@ -14,6 +14,7 @@ Invariants:
 - Whoever only reads an older form changes nothing: what it lacks is lent to the one connection that reads (`lend_missing`).
 """
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from typing import NamedTuple
 from delta_mirror import __version__
 from delta_mirror.mirror.file import APPLICATION_ID, SCHEMA_VERSION, own_time
 from delta_mirror.mirror.schema import OWN_TABLES, complete_own_tables, count_records, has_column, missing, quote
+
+_log = logging.getLogger("delta_mirror.mirror")
 
 
 class Migration(NamedTuple):
@@ -55,6 +58,7 @@ def migrate(connection: sqlite3.Connection, now: float, migrations: Sequence[Mig
                     complete_own_tables(connection, ["_migrations"])
                     migration.carry_out(connection)
                     _note(connection, migration.version, now, migration.what)
+            _log.info("the mirror was brought to form %d of its own tables: %s", migration.version, migration.what)
     if _form(connection) and not missing(connection):
         return
     with _immediate(connection):

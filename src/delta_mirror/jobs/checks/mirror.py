@@ -87,6 +87,8 @@ def _check_schema(path: Path, examined: Examined) -> Iterator[Finding]:
     if examined.faults:
         what = f"{path} is damaged: {'; '.join(examined.faults)}"
         yield wrong("schema", what, "put a backup in its place, or move it away, with its -wal, and fill a new one")
+    elif examined.trap is not None:
+        yield wrong("schema", examined.trap, "do what the message says")
     elif examined.form < SCHEMA_VERSION or not examined.is_complete:
         yield ok("schema", f"sound, of an older form ({examined.form}); the next run brings it up to date")
     else:
