@@ -2,8 +2,7 @@
 
 Invariants:
 
-- Records of the DDS are written by the program's own mirror. The tables of Nexus are made and changed here, by bare SQL, with
-  the columns that docs/accela.md relies on and with what the log of changes says of them.
+- What the mirror holds is written by the program itself: records of the DDS as a drain would, clients of Nexus by their messages.
 - `push` runs in the test's own process; `sync` is the installed program.
 """
 
@@ -22,6 +21,7 @@ from delta_mirror.core.model import Child, Record, Stream, Value
 from delta_mirror.core.plan import Drained, decide
 from delta_mirror.core.values import read_instant
 from delta_mirror.dds.tables import FEED_CHILDREN
+from delta_mirror.jobs.ingest import Wishes, run_ingest
 from delta_mirror.jobs.link import LinkReport, run_link
 from delta_mirror.jobs.push import run_push
 from delta_mirror.jobs.push_report import PushReport, PushWishes
@@ -32,11 +32,6 @@ SYNC = Path(sys.executable).with_name("sync")
 NOON = 1_780_000_000.0  # 2026-05-28T20:26:40Z
 PATIENCE = 60.0  # seconds
 
-NEXUS_TABLES = {
-    "NexusClient": ("_client_id", "FirstName", "LastName", "DateOfBirth", "Gender", "Email", "ExternalNumber"),
-    "NexusAddress": ("_client_id", "_item_id", "AddressType", "Address"),
-    "NexusContact": ("_client_id", "_item_id", "ContactType", "Contact"),
-}
 Columns = Mapping[str, Value | None]
 
 
@@ -136,46 +131,12 @@ class Office:
         with closing(sqlite3.connect(self.mirror)) as mirror, mirror:
             return mirror.execute(sql, values).fetchall()
 
-    def nexus(self, id_: str = "EX1", **columns: Value | None) -> None:
-        """Let the mirror hold a client of Nexus, and the log say that it has changed."""
-        self._make_nexus()
-        op = "replace" if self.sql("select 1 from NexusClient where _client_id = ?", id_) else "insert"
-        if op == "insert":
-            self.sql("insert into NexusClient (_client_id) values (?)", id_)
-        for column, value in columns.items():
-            self.sql(f'update NexusClient set "{column}" = ? where _client_id = ?', value, id_)
-        self._log("NexusClient", id_, op, {column: [None, value] for column, value in columns.items()})
-
-    def nexus_items(self, table: str, id_: str, items: Mapping[str, Columns | None]) -> None:
-        """Let the mirror hold these items of a client, None for none any more, and the log say so."""
-        self._make_nexus()
-        before = self._items(table, id_)
-        for item, columns in items.items():
-            self.sql(f"delete from {table} where _client_id = ? and _item_id = ?", id_, item)
-            if columns is not None:
-                names = ", ".join(["_client_id", "_item_id", *columns])
-                places = ", ".join("?" * (len(columns) + 2))
-                self.sql(f"insert into {table} ({names}) values ({places})", id_, item, *columns.values())
-        self._log("NexusClient", id_, "replace", {table: [before, self._items(table, id_)]})
-
-    def _make_nexus(self) -> None:
-        if not self.mirror.exists() or not self.sql("select 1 from sqlite_master where name = 'NexusClient'"):
-            with Mirror.open(self.mirror, feed_tables=FEED_CHILDREN, now=self.clock):
-                pass
-            for name, columns in NEXUS_TABLES.items():
-                key = ", ".join(columns[: 1 if name == "NexusClient" else 2])
-                self.sql(f"create table {name} ({', '.join(columns)}, primary key ({key}))")
-
-    def _items(self, table: str, id_: str) -> list[dict[str, Value]]:
-        columns = NEXUS_TABLES[table][2:]
-        rows = self.sql(f"select {', '.join(columns)} from {table} where _client_id = ? order by _item_id", id_)
-        return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
-
-    def _log(self, entity: str, id_: str, op: str, fields: object) -> None:
-        self.sql(
-            "insert into _changes (at, run_id, tenant_id, location_id, entity, id, op, fields) values (?, 1, 0, 0, ?, ?, ?, ?)",
-            *("2026-05-04T12:00:00Z", entity, id_, op, None if op == "insert" else json.dumps(fields)),
-        )
+    def ingest(self, *messages: bytes) -> None:
+        """Let the mirror take messages of Nexus, in this order."""
+        path = self.folder / "messages.jsonl"
+        path.write_bytes(b"\n".join(messages))
+        report = run_ingest(self.config(), Wishes([str(path)]), now=self.clock)
+        assert report.is_whole, report
 
     # ---- the commands
 

@@ -16,6 +16,7 @@ from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.push_report import Pushed, PushReport
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator.accela import AccelaCall, AccelaDials, AccelaFault, AccelaService
+from nexus_messages import HOME, message
 from office import PATIENCE, Office, contacts
 
 MAP = '[accela.map.Client]\n"firstName" = "FirstName"\n"gender" = { column = "Sex", values = { Female = "F", Male = "M" } }\n'
@@ -269,6 +270,51 @@ def test_a_long_push_says_now_and_then_how_far_it_has_come(
             watch(report)
 
     assert caplog.messages == ["2 of 7 contacts so far", "4 of 7 contacts so far"]
+
+
+# From a message to a contact
+
+
+NEXUS = """[accela.map.NexusClient]
+"firstName" = "FirstName"
+"address.addressLine1" = { table = "NexusAddress", where = { AddressType = "Home" }, column = "Address" }
+"""
+
+
+def test_an_address_that_changes_in_nexus_ends_in_the_contact_and_on_record(tmp_path: Path, service: AccelaService) -> None:
+    office = Office(tmp_path, service)
+    office.configure(NEXUS)
+    moved = message("Address Details", {"AddressType": "Home", "Address": "2 New Street"}, client="EX1", identifier=HOME)
+    (tmp_path / "profile.json").write_bytes(message("Personal Details", {"FirstName": "Ann"}, client="EX1"))
+    (tmp_path / "moved.json").write_bytes(moved)
+    (tmp_path / "links.csv").write_text("entity,id,contact_id\nNexusClient,EX1,253\n", encoding="utf-8")
+    office.sync("nexus", "ingest", "profile.json")
+    office.sync("accela", "link", "links.csv")
+    office.sync("accela", "push")
+    before = dict(service.contacts["253"])
+    office.sync("nexus", "ingest", "moved.json")
+
+    shown, _ = office.sync("accela", "push", "--dry-run")
+    done, _ = office.sync("accela", "push")
+
+    assert shown.splitlines()[:2] == [
+        "contact 253 (NexusClient EX1): would push: 1 field",
+        '  address.addressLine1: "1 Old Road" -> "2 New Street"',
+    ]
+    assert "contact 253 (NexusClient EX1): pushed address.addressLine1" in done
+    assert service.contacts["253"] == {**before, "address": {**before["address"], "addressLine1": "2 New Street"}}
+    assert office.outcomes() == ["unchanged", "pushed"]
+    last = office.last_push()
+    assert {name: last[name] for name in ("entity", "tenant_id", "location_id", "id", "contact_id", "seq", "fields")} == {
+        "entity": "NexusClient",
+        "tenant_id": 0,
+        "location_id": 0,
+        "id": "EX1",
+        "contact_id": "253",
+        "seq": office.sql("select max(seq) from _changes")[0][0],
+        "fields": '["address.addressLine1"]',
+    }
+    assert "nothing to push" in office.sync("accela", "push")[0]
 
 
 # SIGKILL

@@ -8,6 +8,7 @@ import pytest
 
 from delta_mirror.errors import ConfigError, MirrorFileError
 from delta_mirror.simulator.accela import AccelaDials, AccelaFault, AccelaService
+from nexus_messages import message
 from office import NOON, Office, contacts, messages_of
 
 NAMES = '[accela.map.Client]\n"firstName" = "FirstName"\n"lastName" = "LastName"\n'
@@ -168,17 +169,26 @@ NEXUS = """[accela.map.NexusClient]
 """
 
 
+A, B = "5a0c2d6e-0000-4000-8000-00000000000a", "5a0c2d6e-0000-4000-8000-00000000000b"
+
+
+def address(text: str | None, hour: int, *, item: str = A, kind: str = "Home", reason: str = "Updated") -> bytes:
+    details = {} if text is None else {"AddressType": kind, "Address": text}
+    return message("Address Details", details, identifier=item, reason=reason, at=f"2026-03-01T{hour:02}:00:00Z")
+
+
 def nexus(office: Office) -> None:
     office.configure(NEXUS)
-    office.nexus("EX1", FirstName="Ann", LastName="Example", DateOfBirth="1980-02-03T00:00", Gender="Female")
-    office.nexus_items("NexusAddress", "EX1", {"a": {"AddressType": "Home", "Address": "1 Old Road"}})
+    person = {"FirstName": "Ann", "LastName": "Example", "DateOfBirth": "1980-02-03", "Gender": "Female"}
+    office.ingest(message("Personal Details", person, at="2026-03-01T00:00:00Z"), address("1 Old Road", 1))
     office.link("NexusClient,EX1,253")
     office.push()
 
 
 def test_a_changed_address_of_nexus_ends_in_the_contact(office: Office) -> None:
     nexus(office)
-    office.nexus_items("NexusAddress", "EX1", {"a": {"AddressType": "Home", "Address": "2 New Street"}})
+    assert office.outcomes() == ["unchanged"]
+    office.ingest(address("2 New Street", 2))
 
     office.push()
 
@@ -187,33 +197,86 @@ def test_a_changed_address_of_nexus_ends_in_the_contact(office: Office) -> None:
     assert json.loads(office.last_push()["fields"]) == ["address.addressLine1"]
 
 
-def test_of_several_rows_the_one_changed_last_counts_then_the_lowest_key(office: Office) -> None:
+def line_of(office: Office) -> str:
+    office.push()
+    return str(office.service.contacts["253"]["address"]["addressLine1"])
+
+
+def test_of_several_rows_the_one_that_nexus_changed_last_counts_whenever_its_message_came(office: Office) -> None:
     nexus(office)
-    office.nexus_items(
-        "NexusAddress",
-        "EX1",
-        {"a": None, "b": {"AddressType": "Home", "Address": "B"}, "c": {"AddressType": "Home", "Address": "C"}},
-    )
-    office.push()
-    assert office.service.contacts["253"]["address"]["addressLine1"] == "B"  # both came at once
-
-    office.nexus_items("NexusAddress", "EX1", {"c": {"AddressType": "Home", "Address": "C2"}})
-    office.push()
-    assert office.service.contacts["253"]["address"]["addressLine1"] == "C2"
-
-    office.nexus_items("NexusAddress", "EX1", {"0": {"AddressType": "Work", "Address": "W"}})
-    office.push()
-    assert office.service.contacts["253"]["address"]["addressLine1"] == "C2"
+    office.ingest(address("B at six", 6, item=B))
+    assert line_of(office) == "B at six"
+    office.ingest(address("A at five", 5))  # late: what happened at six came before it
+    assert line_of(office) == "B at six"
+    office.ingest(address("A at seven", 7))
+    assert line_of(office) == "A at seven"
+    office.ingest(address("Somewhere", 8, item="5a0c2d6e-0000-4000-8000-00000000000c", kind="Work"))
+    assert line_of(office) == "A at seven"
+    office.ingest(address(None, 9, reason="Address Removed"))
+    assert line_of(office) == "B at six"
 
 
-def test_a_missing_row_leaves_the_field_alone(office: Office) -> None:
+def test_of_several_rows_of_one_moment_the_one_with_the_lowest_key_counts(office: Office) -> None:
     nexus(office)
-    office.nexus_items("NexusAddress", "EX1", {"a": None})
+    office.ingest(address("B", 6, item=B), address("A", 6))
+
+    assert line_of(office) == "A"
+
+
+def test_an_address_that_is_removed_leaves_the_field_alone(office: Office) -> None:
+    nexus(office)
+    office.ingest(address(None, 2, reason="Address Details Removed"))
 
     office.push()
 
     assert office.service.contacts["253"]["address"]["addressLine1"] == "1 Old Road"
     assert office.outcomes()[-1] == "unchanged"
+
+
+def test_an_address_that_is_removed_empties_the_field_where_the_map_says_so(office: Office) -> None:
+    nexus(office)
+    office.configure(NEXUS.replace('column = "Address" }', 'column = "Address", clear = true }'))
+    office.ingest(address(None, 2, reason="Address Details Removed"))
+
+    office.push()
+
+    assert office.service.contacts["253"]["address"]["addressLine1"] is None
+    assert office.service.contacts["253"]["address"]["city"] == "Nowhere"
+
+
+def test_a_client_whom_only_an_activity_has_told_of_leaves_every_field_alone_until_more_is_known(office: Office) -> None:
+    office.configure(NEXUS)
+    office.ingest(message(None, {"Alert": "zone"}, client="EX9", type_="Alert", identifier=B))
+    office.link("NexusClient,EX9,253")
+    before = office.service.contacts["253"]
+
+    assert [each.outcome for each in office.push().contacts] == ["unchanged"]
+    assert (office.service.contacts["253"], office.calls()) == (before, (1, 0))
+    office.ingest(message("Personal Details", {"FirstName": "Bea"}, client="EX9"))
+    assert [each.outcome for each in office.push().contacts] == ["pushed"]
+    assert office.service.contacts["253"] == {**before, "firstName": "Bea"}
+
+
+def test_clients_of_nexus_are_linked_by_a_column_too(office: Office) -> None:
+    office.configure(NEXUS.replace("]\n", ']\ncontact_id = "AgencyNumber"\n', 1))
+    office.ingest(message("Personal Details", {"FirstName": "Bea", "AgencyNumber": 253}))
+
+    assert [each.outcome for each in office.push().contacts] == ["pushed"]
+    assert office.service.contacts["253"]["firstName"] == "Bea"
+
+
+def test_of_rows_of_the_dds_the_one_that_the_log_has_last_counts(office: Office) -> None:
+    office.configure('[accela.map.Client]\n"phone1" = { table = "ClientPhone", column = "Number" }')
+    one, two, three = ({"Number": f"555-010{number}"} for number in (1, 2, 3))
+    office.client(phones=[one])
+    office.link(LINK)
+    office.client(phones=[one, three, two])
+    office.push()
+    assert office.service.contacts["253"]["phone1"] == "555-0103"  # of two that came at once the first
+
+    office.client(phones=[one, three, {**two, "Type": 32}])
+    office.push()
+    assert office.service.contacts["253"]["phone1"] == "555-0102"
 
 
 def test_rows_of_a_child_table_of_the_dds_are_mapped_by_what_they_hold(office: Office) -> None:
@@ -893,7 +956,8 @@ def test_a_service_that_is_not_there_ends_the_run_and_leaves_no_word_of_any_cont
     report = office.push()
 
     assert (report.outcome, report.contacts, office.outcomes()) == ("unfinished", [], [])
-    assert "no connection can be made" in report.trouble[0]
+    assert "the connection is refused at http://127.0.0.1:9" in report.trouble[0]
+    assert "Check accela.api_url" in report.trouble[0]
 
 
 def test_a_service_that_fails_at_one_contact_is_asked_again_and_then_for_the_others(office: Office) -> None:
@@ -940,3 +1004,53 @@ def test_an_error_with_a_status_of_success_is_an_error(office: Office) -> None:
     office.push()
 
     assert (office.outcomes(), office.last_push()["error"]) == (["failed"], "bad_request (status 400)")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        AccelaFault("answer", "POST", status=200, body="<html>Sign in</html>", times=None),
+        AccelaFault("answer", "POST", status=302, headers={"Location": "https://login.example/?u=x"}, times=None),
+    ],
+)
+def test_an_answer_that_holds_no_token_ends_the_run_and_is_no_word_about_any_contact(office: Office, fault: AccelaFault) -> None:
+    linked(office)
+    office.service.faults.append(fault)
+
+    report = office.push()
+
+    assert (report.outcome, report.contacts, office.calls(), office.outcomes()) == ("unfinished", [], (0, 0), [])
+    assert report.trouble[0].startswith("asking for a token: the answer is ")
+    assert "?u=x" not in report.trouble[0]
+
+
+def test_a_redirect_is_not_followed_and_says_where_it_leads(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(AccelaFault("answer", "GET", status=302, headers={"Location": "https://login.example/?u=x"}))
+
+    report = office.push()
+
+    assert (report.outcome, office.outcomes(), office.calls()) == ("unfinished", ["failed"], (1, 0))
+    assert office.last_push()["error"] == (
+        "the answer is a redirect to https://login.example (status 302), which is not followed; check accela.api_url, and "
+        "whether a login page stands in between"
+    )
+
+
+def test_a_put_that_was_answered_by_a_redirect_is_settled_by_a_get(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(AccelaFault("answer", "PUT", status=302, headers={"Location": "https://login.example/"}))
+
+    office.push()
+
+    assert (office.outcomes(), office.calls()) == (["failed"], (2, 1))
+    assert "the contact does not show it yet" in office.last_push()["error"]
+
+
+def test_a_pause_may_be_asked_for_as_a_date(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(
+        AccelaFault("answer", "GET", status=429, headers={"Retry-After": "Thu, 28 May 2026 20:27:00 GMT"})
+    )
+
+    assert (office.push().outcome, office.clock.slept) == ("done", [20.0])

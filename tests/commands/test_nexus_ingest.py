@@ -226,7 +226,7 @@ def some_messages(number: int) -> list[bytes]:
 
 
 def test_a_run_killed_again_and_again_ends_as_if_it_had_run_once(office: Office, tmp_path: Path) -> None:
-    bodies = some_messages(12_000)
+    bodies = some_messages(10_000)
     name = office.write("many.jsonl", *bodies)
     taken = 0
     for _ in range(3):

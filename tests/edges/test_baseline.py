@@ -41,6 +41,7 @@ Rows = Sequence[Mapping[str, Value | None]]
 class Batch:
     columns: tuple[str, ...]
     rows: list[tuple[Value | None, ...]]
+    tells_empty: bool = True
 
 
 Files = Mapping[str, Sequence[Mapping[str, Value | None] | Batch]]
@@ -335,12 +336,23 @@ def test_a_schedule_is_its_key_alone_and_what_deltas_know_of_it_stays(site: Site
     assert site.load(files, SCHEDULES).counts == Counts(unchanged=2)
 
 
+def test_of_two_files_of_one_table_one_is_taken_where_the_other_is_empty_or_says_the_same(site: Site) -> None:
+    schedule = Stream(11, 9, "EmployeeSchedule")
+    shifts = [{"TenantId": 11, "EntityId": "s", "Shift": number} for number in (1, 2, 2)]
+    turned = [{"Shift": each["Shift"], "EntityId": "s", "TenantId": 11} for each in reversed(shifts)]
+    for first, second in ((shifts, turned), (shifts, []), ([], shifts), ([Batch(("EntityId", "Shift"), [])], shifts)):
+        files: Files = {"EmployeeSchedule": first, "TimeCard_Employee_LSchedule": second}
+        site.load(files, schedule)
+        assert sorted(site.select("select _id, Shift from TimeCardEmployeeLSchedule")) == [("s", 1), ("s", 2), ("s", 2)]
+    assert site.log() == []
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"Client": [row("a"), row("b"), row("a")]}, r"Client_20260503\.csv: one key stands in more than one row"),
         ({"Client": [{"TenantId": 11, "Name": "x"}]}, r"Client_20260503\.csv: no column holds the key"),
-        ({"Client": [row("a")], "Client_Phone_T": [phone("a", "1")], "ClientPhone": []}, "brings the same table"),
+        ({"Client": [row("a")], "Client_Phone_T": [phone("a", "1")], "ClientPhone": [phone("a", "2")]}, "with other rows"),
         ({"Client": [Batch(("Client_TId", "Name", "Name"), [("a", "x", "y")])]}, "two of its columns have one name"),
     ],
 )
@@ -421,6 +433,47 @@ def test_the_same_writes_nothing_also_where_rows_stand_in_another_order(site: Si
     assert site.select("select _synced_at from Client") == [("2026-05-03T12:00:00Z",)] * 2
     assert site.select("select PhoneNumber from ClientPhone order by _n") == [("1",), ("2",)]
     assert site.log() == []
+
+
+def blind(*rows: Mapping[str, Value | None]) -> list[Batch]:
+    """Return *rows* as a file without quotes brings them, which has NULL for the empty string, too."""
+    return [Batch(each.columns, each.rows, tells_empty=False) for each in batches(rows)]
+
+
+def test_an_empty_string_that_is_held_equals_the_nothing_of_a_file_without_quotes_and_stays(site: Site) -> None:
+    phones = {"ClientPhone": [{"PhoneNumber": "1", "Note": ""}, {"PhoneNumber": "2", "Note": "n"}]}
+    site.deltas(
+        sent("a", Name="", Nick="x", children=phones),
+        sent("b", Name="", Nick="x", children=phones),
+        sent("c", Name="", deleted=True),
+    )
+    export = {
+        "Client": blind(row("a", Name=None, Nick="x"), row("b", Name=None, Nick="y"), row("c", ObjectStateEnum=2028)),
+        "ClientPhone": blind(
+            phone("a", "2", Note="n"), phone("a", "1", Note=None), phone("b", "1", Note=None), phone("b", "2", Note="m")
+        ),
+    }
+    [drift] = site.drifts(export)
+    assert drift.id == "b"
+    assert drift.fields is not None
+    assert drift.fields["Nick"] == ["x", "y"]
+    assert set(drift.fields) == {"Nick", "ClientPhone"}
+    site.load(export)
+    assert [(id_, op) for id_, op, _ in site.log()] == [("b", "replace")]
+    assert site.select("select _id, Name, Nick from Client order by _id") == [("a", "", "x"), ("b", "", "y")]
+    assert site.select("select _id, PhoneNumber, Note from ClientPhone order by _id, PhoneNumber") == [
+        ("a", "1", ""),
+        ("a", "2", "n"),
+        ("b", "1", ""),
+        ("b", "2", "m"),
+    ]
+    assert site.drifts(export) == []
+
+
+def test_an_empty_string_that_is_held_differs_from_the_null_of_a_file_with_quotes(site: Site) -> None:
+    site.deltas(sent("a", Name=""))
+    site.load({"Client": [row("a", Name=None)]})
+    assert [fields for _, _, fields in site.log()] == [{"Name": ["", None]}]
 
 
 def test_a_column_and_a_row_that_the_export_does_not_have_are_gone(site: Site) -> None:

@@ -164,7 +164,7 @@ def deliveries(draw: st.DrawFn) -> Delivery:
     return Delivery(body, named, sequence)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(sent=st.lists(deliveries(), max_size=14), order=st.randoms(use_true_random=False))
 def test_any_order_repetition_and_batching_gives_the_same_mirror(
     sent: list[Delivery], order: Random, tmp_path_factory: pytest.TempPathFactory

@@ -71,7 +71,9 @@ def test_file_of_2025_is_read_by_its_header() -> None:
 def test_file_of_2021_is_read_by_the_columns_that_are_known() -> None:
     content = table(["11", GUID, "said 12"], ["11", GUID, ""])
     assert batches_of(content, name="EmployeeBio") == [
-        Batch(("TenantId", "Employee_User_TId", "EmployeeBio"), [(11, GUID.lower(), "said 12"), (11, GUID.lower(), None)], 1)
+        Batch(
+            ("TenantId", "Employee_User_TId", "EmployeeBio"), [(11, GUID.lower(), "said 12"), (11, GUID.lower(), None)], 1, False
+        )
     ]
 
 

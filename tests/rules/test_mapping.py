@@ -123,6 +123,7 @@ def test_it_matters_which_row_is_newest_only_where_several_meet_a_rule() -> None
 
     assert crowded(mapped(ADDRESS), Source({}, {"NexusAddress": [home, work]})) == set()
     assert crowded(mapped(ADDRESS), Source({}, {"NexusAddress": [home, home]})) == {"NexusAddress"}
+    assert crowded(mapped(ADDRESS), Source({}, {"NexusAddress": [home, home]}, frozenset(["NexusAddress"]))) == set()
 
 
 def test_rows_are_sorted_by_their_last_change_then_by_their_key() -> None:

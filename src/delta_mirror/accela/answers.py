@@ -18,16 +18,16 @@ from typing import NamedTuple
 from delta_mirror.accela.contact import Contact
 from delta_mirror.accela.exact import Digits, Json, UnreadableError, read_json
 from delta_mirror.accela.push_plan import EMSE, Accepted, Refusal
+from delta_mirror.calls.attempts import LONGEST_STOP, read_http_date, read_seconds
+from delta_mirror.calls.attempts import asked_pause as retry_after
 from delta_mirror.errors import ProtocolError
 
 TOKEN_LIFE = 900.0  # seconds, where the service does not say
 TOKEN_MARGIN = 60.0  # seconds before its end at which a token is renewed
-LONGEST_STOP = 7 * 86400.0  # seconds; a time beyond it is a slip
 _EPOCH_FROM = 1e9  # from here on a number of seconds is a date, and from a thousand times that one in milliseconds
 
 _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-_NUMBER = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
 _RESERVED = {".": ".0", "-": ".1", "%": ".2", "/": ".3", " ": ".c", "&": ".d", "#": ".e"}
 
 
@@ -135,14 +135,14 @@ def asked_pause(answer: Answer) -> float | None:
 
     By `Retry-After`, else by `X-RateLimit-Reset`, of which nothing says whether it counts from now or from 1970.
     """
-    after = _seconds(answer.headers.get("retry-after"))
-    if after is None:
-        after = _seconds(answer.headers.get("x-ratelimit-reset"))
-    if after is None:
-        return None
-    if after >= _EPOCH_FROM:
-        after = (after / 1000 if after >= _EPOCH_FROM * 1000 else after) - answer.received
-    return min(max(after, 0.0), LONGEST_STOP)
+    then = read_http_date(answer.headers.get("date", ""))
+    after = retry_after(answer.headers.get("retry-after", ""), answer.received if then is None else then)
+    reset = _seconds(answer.headers.get("x-ratelimit-reset"))
+    if after is not None or reset is None:
+        return after
+    if reset >= _EPOCH_FROM:
+        reset = (reset / 1000 if reset >= _EPOCH_FROM * 1000 else reset) - answer.received
+    return min(max(reset, 0.0), LONGEST_STOP)
 
 
 def _object(answer: Answer) -> dict[str, Json]:
@@ -163,5 +163,4 @@ def _code(value: object) -> str | None:
 
 
 def _seconds(value: object) -> float | None:
-    text = value.strip() if isinstance(value, str) else ""
-    return float(text) if _NUMBER.fullmatch(text) else None
+    return read_seconds(value.strip()) if isinstance(value, str) else None

@@ -29,10 +29,12 @@ from delta_mirror.accela.answers import (
 from delta_mirror.accela.contact import Contact
 from delta_mirror.accela.exact import write_json
 from delta_mirror.accela.push_plan import Lost, Refusal, Told
-from delta_mirror.accela.transport import Manners, NoAnswerError, Transport, UnansweredError
+from delta_mirror.accela.transport import Call, NoAnswerError, Transport
+from delta_mirror.calls.attempts import Manners, UnansweredError
 from delta_mirror.errors import CredentialsError, ProtocolError, UnreachableError
 
 SCOPE = "contacts"
+API_URL = "accela.api_url"  # the key of the configuration, for messages
 
 
 class Agency(NamedTuple):
@@ -86,26 +88,18 @@ class Accela:
             CredentialsError, LimitedError, UnreachableError: nothing can be asked now, of any contact.
             ProtocolError: the answer is no contact, or another one.
         """
-        last: list[Refusal] = []
+        call = Call("reading a contact", API_URL)
 
         def attempt() -> Contact | Refusal:
-            last.clear()
-            try:
-                answer = self._call("GET", contact_id)
-            except NoAnswerError as error:
-                raise UnansweredError(str(error)) from error
+            answer = self._call(call, "GET", contact_id)
             found = read_contact(answer, contact_id)
-            if isinstance(found, Refusal) and (found.status >= 500 or found.status == 408):
-                last.append(found)
-                raise UnansweredError(f"the service failed: {found}", wait=asked_pause(answer))
+            pause = asked_pause(answer)
+            # To the last attempt it is an answer about this contact: with others the service may not fail.
+            if isinstance(found, Refusal) and found.is_passing and not self._transport.is_last(call, pause):
+                raise _failure(found, pause)
             return found
 
-        try:
-            return self._transport.persist("reading a contact", attempt)
-        except UnreachableError:
-            if last:  # the service answers, and fails at this contact: others may do
-                return last[0]
-            raise
+        return self._transport.persist(call, attempt)
 
     def put(self, contact_id: str, contact: Contact, fields: Collection[str]) -> Told:
         """Write the contact, and return what the service told; *fields* are those that a refusal may name.
@@ -114,21 +108,21 @@ class Accela:
             CredentialsError, LimitedError, UnreachableError: nothing was written, and nothing can be asked now.
         """
         body = write_json(contact)
+        call = Call("writing a contact", API_URL)
 
         def attempt() -> Told:
             try:
-                answer = self._call("PUT", contact_id, body)
-                return read_told(answer, fields)
+                return read_told(self._call(call, "PUT", contact_id, body), fields)
             except NoAnswerError as error:
                 if not error.was_sent:
-                    raise UnansweredError(str(error)) from error
-                return Lost(str(error))
+                    raise
+                return Lost(error.trouble)
             except ProtocolError as error:
                 return Lost(str(error))
 
-        return self._transport.persist("writing a contact", attempt)
+        return self._transport.persist(call, attempt)
 
-    def _call(self, method: str, contact_id: str, body: str | None = None) -> Answer:
+    def _call(self, call: Call, method: str, contact_id: str, body: str | None = None) -> Answer:
         """Return the answer to a call with a good token, whatever else its status says.
 
         Raises:
@@ -136,9 +130,10 @@ class Accela:
             CredentialsError: a new token is refused, too.
         """
         token = self._token()
-        answer = self._send(method, contact_id, token, body)
+        call.sent += 1
+        answer = self._send(call, method, contact_id, token, body)
         if answer.status == 401:
-            answer = self._send(method, contact_id, self._renewed(), body)
+            answer = self._send(call, method, contact_id, self._renewed(), body)
         if answer.status == 401:
             trace = answer.trace_id or "none"
             raise CredentialsError(
@@ -146,10 +141,12 @@ class Accela:
                 f"accela.agency and accela.environment, and that the app has the scope {SCOPE}"
             )
         if answer.status == 429:
-            raise UnansweredError("the service has too many calls (status 429)", wait=asked_pause(answer), is_limit=True)
+            raise UnansweredError(
+                "too many calls", "Try again later.", _trace(429, answer.trace_id), status=429, wait=asked_pause(answer)
+            )
         return answer
 
-    def _send(self, method: str, contact_id: str, token: str, body: str | None) -> Answer:
+    def _send(self, call: Call, method: str, contact_id: str, token: str, body: str | None) -> Answer:
         agency = self._agency
         query = f"?{urlencode({'lang': agency.lang})}" if agency.lang else ""
         headers = {
@@ -161,7 +158,7 @@ class Accela:
         if body is not None:
             headers["Content-Type"] = "application/json"
         path = f"/v4/contacts/{quote(escaped(contact_id), safe='')}"
-        return self._transport.send(method, f"{agency.api_url}{path}{query}", "/v4/contacts/...", headers, body=body)
+        return self._transport.send(call, method, f"{agency.api_url}{path}{query}", "/v4/contacts/...", headers, body=body)
 
     # ---- tokens
 
@@ -201,20 +198,33 @@ class Accela:
         agency = self._agency
         form = {"client_id": agency.app_id, "client_secret": agency.app_secret, **asked}
 
+        call = Call("asking for a token", "accela.auth_url")
+
         def attempt() -> Grant | Refusal:
+            call.sent += 1
             started = self._now()
-            try:
-                answer = self._transport.send(
-                    "POST", f"{agency.auth_url}/oauth2/token", "/oauth2/token", {"x-accela-appid": agency.app_id}, form=form
-                )
-            except NoAnswerError as error:
-                raise UnansweredError(str(error)) from error
+            answer = self._transport.send(
+                call, "POST", f"{agency.auth_url}/oauth2/token", "/oauth2/token", {"x-accela-appid": agency.app_id}, form=form
+            )
             refusal = read_refusal(answer)
             if refusal is None:
                 return read_grant(answer, started)
-            if refusal.status >= 500 or refusal.status in (408, 429):
-                limited = refusal.status == 429
-                raise UnansweredError(f"the service failed: {refusal}", wait=asked_pause(answer), is_limit=limited)
+            if refusal.is_passing or refusal.status == 429:
+                raise _failure(refusal, asked_pause(answer))
             return refusal
 
-        return self._transport.persist("asking for a token", attempt)
+        try:
+            return self._transport.persist(call, attempt)
+        except ProtocolError as error:  # without a token nothing can be asked, of any contact
+            raise UnreachableError(f"{call.wanted}: {error}") from error
+
+
+def _failure(refusal: Refusal, pause: float | None) -> UnansweredError:
+    """Return *refusal* as one that may pass."""
+    trouble = "too many calls" if refusal.status == 429 else f"the service failed: {refusal.code}"
+    trace = _trace(refusal.status, refusal.trace_id)
+    return UnansweredError(trouble, "Try again later.", trace, status=refusal.status, wait=pause)
+
+
+def _trace(status: int, trace_id: str | None) -> str:
+    return f"status {status}" if trace_id is None else f"status {status}, traceId {trace_id}"

@@ -1,5 +1,8 @@
 """JSON of the service, read and written so that what is not touched goes back to the letter.
 
+core/exact_json.py reads for a database: there 1.10 and 1.1 are one value. Here nothing is stored, and a contact of which one
+field is set must not go back with another one written otherwise.
+
 Invariants:
 
 - A number is kept as the digits sent: 1.10 does not become 1.1 on its way through us.
@@ -10,17 +13,11 @@ Invariants:
 import json
 from typing import NoReturn, TypeAlias
 
+from delta_mirror.core.exact_json import Digits, UnreadableError
+
+__all__ = ["Digits", "Json", "UnreadableError", "read_json", "write_json"]
+
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | bool | None"  # a number is a `Digits`, which is a str
-
-
-class Digits(str):
-    """A number, as the digits sent."""
-
-    __slots__ = ()
-
-
-class UnreadableError(Exception):
-    """A text is no JSON; the text of the error holds nothing of it."""
 
 
 def read_json(body: bytes) -> Json:

@@ -270,11 +270,13 @@ def _shown(name: str) -> str:
 
 
 def crowded(asked: EntityMap, source: Source) -> set[str]:
-    """Return the child tables of which several rows meet one rule, so that it matters which of them has changed last."""
+    """Return the child tables of which several rows meet one rule, and only the log can tell which of them has changed last."""
     return {
         rule.table
         for rule in asked.rules
-        if rule.table is not None and sum(_meets(row, rule) for row in source.children.get(rule.table, ())) > 1
+        if rule.table is not None
+        and rule.table not in source.dated
+        and sum(_meets(row, rule) for row in source.children.get(rule.table, ())) > 1
     }
 
 

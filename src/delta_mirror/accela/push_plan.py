@@ -51,6 +51,11 @@ class Refusal(NamedTuple):
         """Whether it says that nothing was written: not an error of the server or of what stands in between, nor a time-out."""
         return 400 <= self.status < 500 and self.status != 408
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same question may be answered well a moment later: the server failed, or took too long."""
+        return self.status >= 500 or self.status == 408
+
     def __str__(self) -> str:
         """Return it as messages have it: without the service's own words, which can hold values, and alike for many contacts."""
         about = f", naming {', '.join(self.named)}" if self.named else ""

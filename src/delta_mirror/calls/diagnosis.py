@@ -29,6 +29,9 @@ _TLS = (requests.exceptions.SSLError, urllib3_errors.SSLError, ssl.SSLError)
 # A connection cut during the handshake is also an SSLError, but no refusal: that one is worth another attempt.
 _CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, TimeoutError)
 
+# The proxy's, too: urllib3 blames it only as long as there is no tunnel through it.
+_NO_CONNECTION = (urllib3_errors.NewConnectionError, urllib3_errors.ConnectTimeoutError, urllib3_errors.ProxyError)
+
 _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Failure], ...] = (
     (_PROXY, Failure("the proxy fails", "Check HTTPS_PROXY and NO_PROXY, and that the proxy lets the host through.")),
     (
@@ -68,6 +71,11 @@ def diagnose(error: Exception) -> Failure:
         trouble = "TLS fails" if found is None else f"TLS fails: {found.verify_message}"
         return Failure(trouble, "Where a company's own certificate authority stands in between, name it in http.ca_file.", True)
     return next((failure for kinds, failure in _FAILURES if is_a(kinds)), Failure("the connection failed", "Check the network."))
+
+
+def is_unsent(error: Exception) -> bool:
+    """Return whether *error* means that no connection was made: nothing of the request can have left this machine."""
+    return any(isinstance(cause, _NO_CONNECTION) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -76,10 +76,15 @@ class Left(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A living record as it stands: its root row, and child rows table by table, in the order of their keys."""
+    """A living record as it stands: its root row, and child rows table by table.
+
+    The rows of a table of `dated`, which knows of each row when it was last spoken of, come newest first; all others, and those
+    of one moment, in the order of their keys.
+    """
 
     root: Cells
     children: Mapping[str, list[Cells]] = field(default_factory=dict)
+    dated: frozenset[str] = frozenset()
 
 
 class Tables(NamedTuple):

@@ -46,12 +46,14 @@ class Batch(NamedTuple):
     """Some rows of a file, in order.
 
     `columns` are named as they are stored; of the values, in their stored form, `None` is NULL. `first_row` is the number of the
-    first of the rows, counted from 1, the header not counted.
+    first of the rows, counted from 1, the header not counted. `tells_empty`: the file can tell the empty string from NULL; one
+    that writes its text without quotes cannot, and has None for both.
     """
 
     columns: tuple[str, ...]
     rows: list[tuple[Value | None, ...]]
     first_row: int
+    tells_empty: bool = True
 
 
 def read_table(
@@ -128,6 +130,7 @@ class _TableReader:
         self._names: tuple[str, ...] = ()
         self._header: list[str] | None = None  # its fields as they stand there
         self._columns: list[Column] = []
+        self._is_quoted = True  # not known before the first row
         self._rows = 0  # that have been given
 
     @property
@@ -190,10 +193,10 @@ class _TableReader:
     def _tell_kinds(self, text: str) -> None:
         """Find out from the header and the first rows whether text is written in quotes, and make ready to convert."""
         rows = text.split(_ROW_END, _SAMPLE)[:-1]
-        quoted = _is_quoted_file(self._header, (field for row in rows for field in row.split(_COLUMN_END)))
+        self._is_quoted = _is_quoted_file(self._header, (field for row in rows for field in row.split(_COLUMN_END)))
         kinds: dict[str, Kind] = {column_name(column[0]): column[1] for column in self._given if not isinstance(column, str)}
         for name in self._names:
-            self._columns.append(Column(kinds.get(name) or kind_of(self._facts, name), quoted=quoted))
+            self._columns.append(Column(kinds.get(name) or kind_of(self._facts, name), quoted=self._is_quoted))
 
     def _batches(self, text: str) -> Iterator[Batch]:
         """Yield the rows of *text*, which ends with one."""
@@ -202,7 +205,7 @@ class _TableReader:
         for begin in range(0, count, BATCH):
             parts = [fields[begin : begin + BATCH] for fields in columns] if count > BATCH else columns
             rows = list(zip(*(column.stored(part) for column, part in zip(self._columns, parts, strict=True)), strict=True))
-            yield Batch(self._names, rows, self._rows + 1)
+            yield Batch(self._names, rows, self._rows + 1, self._is_quoted)
             self._rows += len(rows)
 
     def _split_row_by_row(self, text: str) -> list[list[str]]:

@@ -70,6 +70,8 @@ DELETE_MARKS: Mapping[str, tuple[DeleteMark, ...]] = {
     "Appointment": (DeleteMark(None, _LINE_STATE, 2052), DeleteMark("AppointmentService", _LINE_STATE, 2052)),
 }
 
+_TEXT_ID = "externalid"
+
 _SPELLINGS = {
     name.lower(): name
     for name in (
@@ -100,8 +102,12 @@ def column_name(service_name: str) -> str:
 
 
 def is_id_column(name: str) -> bool:
-    """Return whether a column of the feed holds GUIDs by its name: `EntityId`, `*_TId`, `*_LId`, `*Id`, `*Guid`."""
-    return name.endswith(("Id", "Guid"))
+    """Return whether a column of the feed holds GUIDs by its name: `EntityId`, `*_TId`, `*_LId`, `*Id`, `*Guid`.
+
+    `ExternalId` is documented as text. What looks like a GUID there is another program's own, and an export has it in quotes, to
+    the letter: so it is to the letter from the feed, too.
+    """
+    return name.endswith(("Id", "Guid")) and name.lower() != _TEXT_ID
 
 
 def is_entity(table: str) -> bool:

@@ -24,10 +24,10 @@ from typing import TypeVar
 import requests
 from urllib3 import exceptions as urllib3_errors
 
-from delta_mirror import __version__
 from delta_mirror.calls.addresses import host_of, is_loopback
 from delta_mirror.calls.attempts import Attempts, Manners, UnansweredError, asked_pause, read_http_date
 from delta_mirror.calls.diagnosis import diagnose
+from delta_mirror.calls.session import PlainSession
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.answers import Token, is_own_answer
@@ -289,29 +289,12 @@ class Transport:
         """Return this thread's own session: a session of requests is not safe to share."""
         session: requests.Session | None = getattr(self._own, "session", None)
         if session is None:
-            session = _Session()
-            session.headers.update({"User-Agent": f"delta-mirror/{__version__}", "Accept-Encoding": "gzip"})
+            session = PlainSession()
+            session.headers["Accept-Encoding"] = "gzip"
             self._own.session = session
             with self._lock:
                 self._sessions.append(session)
         return session
-
-
-class _Session(requests.Session):
-    """A session that adds nothing to what is asked, and follows nothing of what is answered."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Proxies come from the environment, so the environment is trusted; but .netrc comes with it, and would put its own
-        # Authorization in place of ours (or beside the secret) unless some auth is set.
-        self.auth = _as_it_is
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: even told not to follow a redirect, requests reads all of it, and fails at a Location that is none."""
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _trace(status: int | None, reference_id: str | None, request_id: str | None) -> str:

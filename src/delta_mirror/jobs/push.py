@@ -34,7 +34,7 @@ from delta_mirror.accela.push_plan import (
     settle_left,
     shall_clear_again,
 )
-from delta_mirror.accela.transport import Manners
+from delta_mirror.calls.attempts import Manners
 from delta_mirror.config import Config
 from delta_mirror.core.links import Left, Source, Who
 from delta_mirror.errors import LimitedError, ProtocolError, UnfinishedError
@@ -330,7 +330,7 @@ class _Run:
 def _sorted(source: Source, who: Who, tables: Collection[str], histories: Histories) -> Source:
     """Return *source* with the rows of *tables* by their last change, newest first."""
     newest = {name: newest_first(source.children[name], histories.get((who, name), ())) for name in tables}
-    return Source(source.root, {**source.children, **newest})
+    return replace(source, children={**source.children, **newest})
 
 
 def _settled(verdict: Verdict, still: Mapping[str, str] | None) -> Settled:

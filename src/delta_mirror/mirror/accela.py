@@ -24,7 +24,7 @@ PAUSE = "accela_pause"  # under which `_meta` keeps until when the service has t
 FAR = 10_000  # changes; a link that lies further behind, and has none, is brought up: the log need not be read from there again
 
 _OWNERS = ("_tenant_id", "_location_id", "_id", "_client_id")  # columns that say whose row it is
-
+_MOMENT = "_ticks"  # the column of a Nexus item that says when a message last spoke of it (OccurredOn)
 
 Histories = dict[tuple[Who, str], list[tuple[list[Row], list[Row]]]]
 """Of a record and a child table of it, newest first, the rows before and after each change."""
@@ -157,12 +157,14 @@ class Pushes:
             root = _rows(tx, who.entity, f"where {of_record}", values)
             if not root or root[0].get("_deleted_at") is not None:
                 return None
+            columns = {name: _columns(tx, name) for name in tables}
+            dated = frozenset(name for name, known in columns.items() if _MOMENT in known)
             children = {
-                name: _rows(tx, name, f"where {of_record} order by {_rest_of_key(tx, name)}", values)
-                for name in tables
-                if _columns(tx, name)
+                name: _rows(tx, name, f"where {of_record} order by {_order_of(tx, name, is_dated=name in dated)}", values)
+                for name, known in columns.items()
+                if known
             }
-        return Source(root[0], children)
+        return Source(root[0], children, dated)
 
     def known(self, everyone: Collection[Who]) -> set[Who]:
         """Return those of *everyone* whom the mirror holds, or remembers as deleted."""
@@ -291,10 +293,11 @@ def _key_of(who: Who) -> tuple[str, tuple[str | int, ...]]:
     return "_tenant_id = ? and _location_id = ? and _id = ?", who[1:]
 
 
-def _rest_of_key(tx: Transaction, table: str) -> str:
-    """Return the columns by which the rows of one record are told apart, as they stand behind `order by`."""
-    own = [row[1] for row in tx.execute(f"pragma table_info({quote(table)})").fetchall() if row[5]]
-    return ", ".join(quote(column) for column in own if fold(column) not in _OWNERS) or "1"
+def _order_of(tx: Transaction, table: str, *, is_dated: bool) -> str:
+    """Return what stands behind `order by` for the rows of one record: by the columns that tell them apart, newest first."""
+    key = [row[1] for row in tx.execute(f"pragma table_info({quote(table)})").fetchall() if row[5]]
+    told_apart = [quote(column) for column in key if fold(column) not in _OWNERS]
+    return ", ".join([*([f"{_MOMENT} desc"] if is_dated else []), *told_apart]) or "1"
 
 
 def _rows(tx: Transaction, table: str, where: str, values: Sequence[str | int]) -> list[Cells]:

@@ -2,7 +2,8 @@
 
 Invariants:
 
-- What is compared are the rows themselves, never a stored hash, and by value: 12 equals 12.0, "12" does not.
+- What is compared are the rows themselves, never a stored hash, and by value: 12 equals 12.0, "12" does not. Where a file cannot
+  tell the empty string from NULL, an empty string that is held equals the nothing that the file has, and stays.
 - A record or tombstone whose own change date is at or after the watermark that the export sets is left out on both sides: the
   deltas know it better than the file.
 - SQLite sorts out what is plainly new and plainly the same, in one walk through both files. Only the rest becomes `Record`s,
@@ -18,14 +19,15 @@ How drift is found, without any change:
             ...  # comparison.count_rows() is how many rows were compared, comparison.newer how many records were passed over
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import orjson
 
+from delta_mirror.core.blanks import with_blanks_of
 from delta_mirror.core.drift import Drift, find_drift
-from delta_mirror.core.model import Broken, Child, Instant, Record, Row
+from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row
 from delta_mirror.core.plan import Drained, Held, Plan, decide
 from delta_mirror.core.values import read_instant
 from delta_mirror.mirror.schema import Table, fold, quote
@@ -176,7 +178,8 @@ class Comparison:
         """Return, column by column, what is to be compared; what the export does not have is to be NULL."""
         names = self._names[sent_name]
         staged = {names[column.name]: column.value for column in table.columns}
-        return [(f"x.{quote(column)}", staged.get(column, "null")) for column in live.columns]
+        held = "x.{}" if table.tells_empty else "nullif(x.{}, '')"
+        return [(held.format(quote(column)), staged.get(column, "null")) for column in live.columns]
 
     def _find_absent(self) -> None:
         root = self._live()
@@ -237,7 +240,20 @@ class Comparison:
             id_: replace(each, record=_only(each.record, own), changed=None)
             for id_, each in held.items()
         }
-        return decide(compared, entries, Drained())
+        return decide(compared, [self._with_blanks(compared, entry) for entry in entries], Drained())
+
+    def _with_blanks(self, held: Mapping[str, Held], entry: Entry) -> Entry:
+        """Return *entry* with the empty strings that are held, where the file that it comes from cannot tell them."""
+        before = held.get(entry.id) if entry.id is not None else None
+        if before is None or isinstance(entry, Broken):
+            return entry
+        last = (before.tombstone or before.record) if before.deleted else before.record
+        blind = [table.shape for table in self._staging.tables.values() if not table.tells_empty]
+        if last is None or not blind:
+            return entry
+        folded = {fold(self._tables.get(shape.table, shape.table)) for shape in blind if not shape.is_root}
+        names = {name for name in (*last.children, *entry.children) if fold(name) in folded}
+        return with_blanks_of(last, entry, any(shape.is_root for shape in blind), names)
 
     def _bury(self, ids: Sequence[str]) -> Plan:
         held = self._tx.current(self.stream, ids, everything=True)

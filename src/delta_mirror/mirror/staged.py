@@ -57,6 +57,10 @@ class Rows(Protocol):
     def rows(self) -> list[tuple[Value | None, ...]]:
         """The values, in their stored form."""
 
+    @property
+    def tells_empty(self) -> bool:
+        """Whether the file can tell the empty string from NULL; if not, both are None."""
+
 
 class Mark(NamedTuple):
     """What marks a record as deleted: *state* in *column* of the root, or of every row of the child *table*, at least one."""
@@ -95,14 +99,15 @@ class StagedTable:
     """One table of the staging.
 
     `number` is in the names of its SQLite tables; `columns` are those to be stored; `rows` how many of its rows belong to a
-    record. `places` are the columns of the file by name, as they are called in the staging. A file with neither header nor rows
-    has no columns, and then there are no SQLite tables of it.
+    record. `tells_empty`: its file can tell the empty string from NULL. `places` are the columns of the file by name, as they are
+    called in the staging. A file with neither header nor rows has no columns, and then there are no SQLite tables of it.
     """
 
     shape: Shape
     number: int
     file: str
     has_columns: bool = False
+    tells_empty: bool = True
     places: dict[str, str] = field(default_factory=dict)
     columns: list[Column] = field(default_factory=list)
     raw_rows: int = 0

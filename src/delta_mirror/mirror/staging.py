@@ -48,6 +48,7 @@ class Staging:
         self.aside: list[Aside] = []
         self.records = 0
         self._check = check
+        self._files = 0  # that were loaded, or begun
         self._connection: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
@@ -92,15 +93,14 @@ class Staging:
     def load(self, shape: Shape, file: str, batches: Iterable[Rows]) -> int:
         """Take in the rows of one file, and return how many there were. No batch at all: the table is there, and empty.
 
+        Of two files that bring one table, as one of a schedule's may come under two names, one is taken: where one is empty, the
+        other; where both have the same rows, the first.
+
         Raises:
-            ExportError: two files bring one table, or two of its columns have one name.
+            ExportError: two files bring one table with different rows, or two of its columns have one name.
         """
-        known = self.tables.get(shape.table)
-        if known is not None:
-            raise ExportError(
-                f"{file}: {known.file} brings the same table of the mirror, {shape.table}; {self._left_as_it_was()}"
-            )
-        table = self.tables[shape.table] = StagedTable(shape, len(self.tables), file)
+        table = StagedTable(shape, self._files, file)
+        self._files += 1
         sql = self._sql
         with translated(self.path):
             sql("begin")
@@ -109,13 +109,39 @@ class Staging:
                 self._check()
                 if not insert:
                     self._begin_table(table, batch.columns)
+                    table.tells_empty = batch.tells_empty
                     insert = f"insert into {table.raw} values ({', '.join('?' * len(batch.columns))})"
                 if batch.rows:
                     assert self._connection is not None  # noqa: S101 - open as long as it is filled
                     self._connection.executemany(insert, batch.rows)
                     table.raw_rows += len(batch.rows)
+            known = self.tables.get(shape.table)
+            self.tables[shape.table] = table if known is None else self._one_of(known, table)
             sql("commit")
         return table.raw_rows
+
+    def _one_of(self, first: StagedTable, second: StagedTable) -> StagedTable:
+        """Return which of two files of one table is taken, and forget the other."""
+        if first.raw_rows and second.raw_rows and not self._have_same_rows(first, second):
+            raise ExportError(
+                f"{second.file}: {first.file} brings the same table of the mirror, {first.shape.table}, with other rows, so that "
+                f"it cannot be told which of them hold; {self._left_as_it_was()}. Ask the vendor which file is meant, and take the "
+                "other one away"
+            )
+        taken, left = (second, first) if second.raw_rows and not first.raw_rows else (first, second)
+        if left.has_columns:
+            self._sql(f"drop table {left.raw}")
+        return taken
+
+    def _have_same_rows(self, first: StagedTable, second: StagedTable) -> bool:
+        if first.raw_rows != second.raw_rows or first.places.keys() != second.places.keys():
+            return False
+        counted = [
+            f"select {', '.join(columns)}, count(*) from {table.raw} group by {', '.join(columns)}"
+            for table in (first, second)
+            if (columns := [table.places[name] for name in first.places])
+        ]
+        return self._sql(f"{' except '.join(counted)} limit 1").fetchone() is None
 
     def _begin_table(self, table: StagedTable, columns: Sequence[str]) -> None:
         table.has_columns = True

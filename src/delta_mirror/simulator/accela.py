@@ -11,20 +11,17 @@ Invariants:
 """
 
 import json
-import os
 import re
-import socket
-import struct
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from delta_mirror.simulator.clock import Clock
+from delta_mirror.simulator.server import Conversation, Server
 
 Json: TypeAlias = dict[str, Any]
 
@@ -387,73 +384,21 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\.[0-3cde]", lambda found: _UNESCAPED[found.group()], text)
 
 
-class _Server(ThreadingHTTPServer):
-    """Knows its open connections, so that those which are kept alive do not outlive it."""
-
-    daemon_threads = False
-
+class _Server(Server):
     def __init__(self, service: AccelaService) -> None:
         self.service = service
-        self._open: set[socket.socket] = set()
-        self._ends = False
-        self._lock = Lock()
-        super().__init__(("127.0.0.1", 0), _Conversation)
-
-    def opened(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open.add(connection)
-            if self._ends:  # accepted just before the end, and only now in its thread
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def closed(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open.discard(connection)
-
-    def server_close(self) -> None:
-        with self._lock:
-            self._ends = True
-            for connection in self._open:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # the other side was faster
-        super().server_close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that breaks off is no trouble of the service."""
+        super().__init__(0, _Conversation)
 
 
-class _Conversation(BaseHTTPRequestHandler):
+class _Conversation(Conversation):
     """One connection."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # an answer leaves in one piece
     server: _Server
 
-    def setup(self) -> None:
-        super().setup()
-        self.server.opened(self.connection)
-
-    def finish(self) -> None:
-        self.server.closed(self.connection)
-        try:
-            super().finish()
-        except OSError:
-            self.close_connection = True  # broken off by the caller while the rest was sent
-
-    def do_GET(self) -> None:
-        self._converse()
-
-    def do_POST(self) -> None:
-        self._converse()
-
-    def do_PUT(self) -> None:
-        self._converse()
-
-    def _converse(self) -> None:
+    def converse(self) -> None:
+        """Answer one request."""
         service = self.server.service
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode("utf-8", "replace")
+        body = self.body().decode("utf-8", "replace")
         url = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         call = AccelaCall(self.command, url.path, dict(parse_qsl(url.query, keep_blank_values=True)), headers, body)
@@ -463,7 +408,7 @@ class _Conversation(BaseHTTPRequestHandler):
         try:
             status, answer, more = service.answer(call)
         except _BrokenError:
-            self._reset()
+            self.reset()
             return
         call.status = status
         sent = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
@@ -476,13 +421,3 @@ class _Conversation(BaseHTTPRequestHandler):
         self.wfile.flush()
         if service.after_answer is not None:
             service.after_answer(call)
-
-    def _reset(self) -> None:
-        """Close at once and unsent, which the other side sees as a reset."""
-        self.server.closed(self.connection)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
-        self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the standard library
-        """Nothing is printed: `calls` has it."""

@@ -13,14 +13,10 @@ Invariants:
 """
 
 import gzip
-import os
-import socket
-import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from threading import Lock, Thread
 from types import TracebackType
@@ -36,6 +32,7 @@ from delta_mirror.simulator.envelope import entry_of, envelope, json_of, spelt
 from delta_mirror.simulator.faults import Endpoint, Fault
 from delta_mirror.simulator.feed import Feed, TooOldError
 from delta_mirror.simulator.salon import Json
+from delta_mirror.simulator.server import Conversation, Server
 from delta_mirror.simulator.world import Change, Stream, World
 
 CLIENT_ID = "demo-partner"
@@ -364,71 +361,21 @@ class Service:
         return None
 
 
-class _Server(ThreadingHTTPServer):
-    """Knows its open connections, so that those which are kept alive do not outlive it."""
-
-    daemon_threads = False
-    request_queue_size = 64
-
+class _Server(Server):
     def __init__(self, service: Service, port: int) -> None:
         self.service = service
-        self._open: set[socket.socket] = set()
-        self._ends = False
-        self._lock = Lock()
-        super().__init__(("127.0.0.1", port), _Conversation)
-
-    def opened(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open.add(connection)
-            if self._ends:  # accepted just before the end, and only now in its thread
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def closed(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open.discard(connection)
-
-    def server_close(self) -> None:
-        with self._lock:
-            self._ends = True
-            for connection in self._open:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # the other side was faster
-        super().server_close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that breaks off is no trouble of the service."""
+        super().__init__(port, _Conversation)
 
 
-class _Conversation(BaseHTTPRequestHandler):
+class _Conversation(Conversation):
     """One connection."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # an answer leaves in one piece
     server: _Server
 
-    def setup(self) -> None:
-        super().setup()
-        self.server.opened(self.connection)
-
-    def finish(self) -> None:
-        self.server.closed(self.connection)
-        try:
-            super().finish()
-        except OSError:
-            self.close_connection = True  # broken off by the caller while the rest was sent
-
-    def do_GET(self) -> None:
-        self._converse()
-
-    def do_POST(self) -> None:
-        self._converse()
-
-    def _converse(self) -> None:
+    def converse(self) -> None:
+        """Answer one request."""
         service = self.server.service
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         url = urlsplit(self.path)
         call = Call(
             self.command,
@@ -440,7 +387,7 @@ class _Conversation(BaseHTTPRequestHandler):
         service.identify(call, body)
         answer, fault = service.answer(call, body)
         if fault is not None and fault.kind == "reset":
-            self._reset()
+            self.reset()
             return
         call.status = answer.status
         self._send(answer, half=fault is not None and fault.kind == "truncated")
@@ -461,16 +408,6 @@ class _Conversation(BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) // 2] if half else body)
         self.wfile.flush()
         self.close_connection |= half
-
-    def _reset(self) -> None:
-        """Close at once and unsent, which the other side sees as a reset."""
-        self.server.closed(self.connection)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
-        self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the standard library
-        """Nothing is printed: `calls` has it."""
 
 
 def _whole(text: str | None) -> int | None:
