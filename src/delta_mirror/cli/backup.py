@@ -34,7 +34,7 @@ def command(said: "Globals", *, file: Path, as_json: bool) -> int:
     from delta_mirror.jobs.session import StoppedError
 
     lines = said.verbose or said.log_format == "json"
-    share = Share("copying the mirror", quiet=said.quiet, as_lines=lines)
+    share = Share("copying the mirror", of="pages", quiet=said.quiet, as_lines=lines)
     with told_to_stop("nothing was kept of the copy") as stopped, share as watch:
         try:
             report = run_backup(config, file, stop=stopped.event, watch=watch)

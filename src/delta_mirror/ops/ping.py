@@ -12,10 +12,9 @@ Invariants:
 import threading
 from queue import Empty, Queue
 
-import requests
 from urllib3 import exceptions as urllib3_errors
 
-from delta_mirror import __version__
+from delta_mirror.calls.session import PlainSession
 
 LIMIT = 5.0  # seconds for all of it; a name that does not resolve heeds no timeout of a socket
 TIMEOUT = 3.0  # seconds to connect, and to wait for the answer
@@ -46,18 +45,18 @@ def _failed(url: str) -> str:
 
 def _call(url: str, ca_file: str, *, is_local: bool) -> str | None:
     try:
-        with requests.Session() as session:
-            session.auth = lambda request: request  # or .netrc would add an Authorization of its own
-            with session.get(
+        with (
+            PlainSession() as session,
+            session.get(
                 url,
-                headers={"User-Agent": f"delta-mirror/{__version__}"},
                 timeout=(TIMEOUT, TIMEOUT),
                 allow_redirects=False,
                 stream=True,  # the answer is its status
                 verify=ca_file or True,
                 proxies={"http": "", "https": "", "all": ""} if is_local else None,
-            ) as answer:
-                status = answer.status_code
+            ) as answer,
+        ):
+            status = answer.status_code
     except (OSError, ValueError, urllib3_errors.HTTPError) as error:  # every exception of requests is an OSError
         return f"it cannot be reached ({type(error).__name__})"  # not its words: they have the address
     if 300 <= status < 400:
