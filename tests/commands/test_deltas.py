@@ -484,7 +484,7 @@ def test_a_broken_record_goes_to_quarantine_whole_and_counts_once(shop: Shop, wo
     only_clients(shop)
     world.advance(MINUTE)
     ended = shop.sync("deltas", expect=3)
-    assert "1 records could not be applied" in ended.err
+    assert "1 record could not be applied and is in quarantine" in ended.err
     [row] = own_rows(shop.mirror, "_quarantine")
     assert (row["entity"], row["record_id"]) == ("Client", broken)
     assert "underscore" in str(row["reason"])

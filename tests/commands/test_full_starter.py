@@ -183,7 +183,12 @@ def test_what_the_deltas_had_missed_is_summed_up_and_listed_by_changes(shop: Sho
 
 def test_selected_streams_alone_are_loaded_and_none_at_all_is_said(shop: Shop) -> None:
     export(shop)
-    shop.sync("full-starter", "export", "--entity", "Client", "--location", "10")
+    ended = shop.sync("full-starter", "export", "--entity", "Client", "--location", "10")
+    [said] = [line for line in ended.err.splitlines() if "passed over" in line]
+    files = {
+        path for path in (shop.folder / "export").rglob("*.csv") if path.parts[-2] != "Location10" or "Client" not in path.name
+    }
+    assert f"{len(files)} files passed over that the options do not select" in said
     assert shop.rows("select location_id, entity from _streams") == [(10, "Client")]
     assert "nothing of what is configured and selected" in shop.sync("full-starter", "export", "--location", "77", expect=2).err
 
@@ -261,6 +266,8 @@ def test_a_run_killed_at_any_instant_changes_nothing_and_the_next_one_clears_up(
                 process.communicate()
         if process.returncode == 0:
             break
+        if filled.stream("Sale")["baseline"] is not None:
+            break  # killed between its commit and its end: all of it is in
         killed += process.returncode == -signal.SIGKILL
         left += filled.mirror.with_name("mirror.db.starter").exists()
         assert filled.contents(without=["_changes"]) == before
@@ -331,12 +338,12 @@ def test_without_a_terminal_progress_is_told_in_a_line_now_and_then(
     quiet: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter([0.0, 5.0, 20.0, 20.0, 20.0, 20.0, 20.0, 25.0, 40.0, 40.0, 40.0, 40.0, 40.0])
-    reading = Progress(total=4000, read=1000, rows=500, stream=Stream(11, 9, "Sale"))
+    reading = Progress(total=4000, done=1000, rows=500, stream=Stream(11, 9, "Sale"))
     monkeypatch.setattr(LOGGER, "propagate", True)  # so that they come here, too
     with caplog.at_level("INFO", LOGGER.name), FileWatch(quiet=quiet, as_lines=True, clock=lambda: next(seconds)) as watch:
         for _ in range(3):
             watch(reading)
-    told = "tenant 11, location 9, Sale: reading, 25 % read, 500 rows, 25 a second, about 60 s left"
+    told = "tenant 11, location 9, Sale: reading, 25 % done, 500 rows, 25 a second, about 60 s left"
     assert caplog.messages == ([] if quiet else [told])
 
 

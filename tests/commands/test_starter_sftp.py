@@ -8,6 +8,8 @@ import asyncssh
 import pytest
 from installed import PATIENCE, Shop
 
+from delta_mirror.config import load_config
+from delta_mirror.jobs.baseline import run_baseline
 from delta_mirror.simulator import DAY, Clock, Service, World
 from delta_mirror.simulator.export import write_export
 from oracle import assert_exact
@@ -58,6 +60,18 @@ def test_export_is_loaded_from_the_host_and_the_mirror_verified_against_it(shop:
     assert PASSPHRASE not in ended.out + ended.err
     assert server.faults.connections == 2
     assert not shop.mirror.with_name("mirror.db.starter").exists()
+
+
+def test_progress_is_told_while_a_file_is_downloaded_as_well_as_while_it_is_read(shop: Shop, server: Server) -> None:
+    told: list[tuple[str, int, int]] = []
+    run_baseline(load_config(shop.configuration), watch=lambda now: told.append((now.stage, now.done, now.total)))
+    size = sum(path.stat().st_size for path in (shop.folder / "served").rglob("*.csv"))
+    assert {stage for stage, _, _ in told} == {"downloading", "reading", "sorting", "comparing"}
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert told[-1][1:] == (2 * size, 2 * size)
+    done = [0, *(done for _, done, _ in told)]
+    brought = sum(after - before for (stage, after, _), before in zip(told, done, strict=False) if stage == "downloading")
+    assert brought == size
 
 
 def test_host_that_is_not_known_is_refused_and_nothing_is_written(shop: Shop, server: Server) -> None:

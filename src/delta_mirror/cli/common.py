@@ -21,6 +21,7 @@ from delta_mirror.core.values import offset_of, read_ticks
 from delta_mirror.errors import BusyError
 
 if TYPE_CHECKING:
+    from delta_mirror.core.model import Stream
     from delta_mirror.jobs.selection import Selection
     from delta_mirror.mirror.read import Run
 
@@ -221,3 +222,9 @@ def unless_busy(run: Callable[[], Done], if_running: str, stopped: Stopped) -> D
             tell(f"skipped: {error}")
         stopped.has_begun = False
         return None
+
+
+def told_of_quarantine(stream: "Stream", number: int) -> str:
+    """Return what is said of so many records of *stream* that have newly come into quarantine."""
+    records = "1 record could not be applied and is" if number == 1 else f"{number:,} records could not be applied and are"
+    return f"{stream}: {records} in quarantine; `sync quarantine list` shows why"

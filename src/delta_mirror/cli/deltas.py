@@ -12,6 +12,7 @@ from delta_mirror.cli.common import (
     open_config,
     print_json,
     selecting_streams,
+    told_of_quarantine,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
@@ -112,10 +113,7 @@ def _complain(report: "RunReport") -> None:
                 "run `sync full-starter` with a newer Starter Export to close it"
             )
         if each.counts.quarantined:
-            complain(
-                f"{each.stream}: {each.counts.quarantined} records could not be applied and are in quarantine; "
-                "`sync quarantine list` shows why"
-            )
+            complain(told_of_quarantine(each.stream, each.counts.quarantined))
     for expected in report.expected:
         _say_failure(expected, is_expected=True)
     for trouble in report.trouble:

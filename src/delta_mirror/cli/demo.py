@@ -89,9 +89,9 @@ def command() -> int:
         code = call_sync(config, "status") or code
         step("And it is a plain database: who buys most?")
         show_query(folder / "mirror.db", QUERY)
-        code = show_accela(config, folder / "mirror.db", world) or code
         asked = len(service.pages())
     code = show_nexus(config, folder / "mirror.db") or code
+    code = show_accela(config, folder / "mirror.db") or code
     say(
         "",
         f"In all {asked} calls were made. The mirror lies in",

@@ -1,4 +1,4 @@
-"""The part of `sync demo` that brings a change to an Accela contact: link, dry run, push, and what is on record of it.
+"""The part of `sync demo` that brings a change of Nexus to an Accela contact: link, dry run, push, and what is on record of it.
 
 Invariants:
 
@@ -7,14 +7,10 @@ Invariants:
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from delta_mirror.cli.demo_telling import call_sync, step
-
-if TYPE_CHECKING:
-    from delta_mirror.simulator import World
 
 CONFIG = """
 [accela]
@@ -26,11 +22,12 @@ agency = "{agency}"
 username = "{username}"
 password = "{password}"
 
-[accela.map.Client]
+[accela.map.NexusClient]
 "firstName" = "FirstName"
 "lastName" = "LastName"
-"address.addressLine1" = "Address1"
+"address.addressLine1" = {{ table = "NexusAddress", where = {{ AddressType = "Home" }}, column = "Address" }}
 """
+CLIENT = "EX000003"
 CONTACT_ID = "253"
 CONTACT = {
     "id": CONTACT_ID,
@@ -42,13 +39,11 @@ CONTACT = {
 RECORD = "select contact_id, outcome, fields, trace_id from _accela_pushes order by number"
 
 
-def show_accela(config: Path, mirror: Path, world: "World") -> int:
-    """Tie a client to a contact of an invented agency, let the client move, and push the change; return the exit code."""
+def show_accela(config: Path, mirror: Path) -> int:
+    """Tie a client of Nexus to a contact of an invented agency, let the client move, and push that; return the exit code."""
     from delta_mirror.mirror.read import Reader
     from delta_mirror.simulator.accela import AGENCY, APP_ID, APP_SECRET, PASSWORD, USERNAME, AccelaService
 
-    with Reader.open(mirror) as reader:
-        _, [(location, client)] = reader.ask("select _location_id, _id from Client where Address1 is not null limit 1")
     with AccelaService({CONTACT_ID: CONTACT}) as accela:
         with config.open("a", encoding="utf-8") as file:
             file.write(
@@ -57,15 +52,14 @@ def show_accela(config: Path, mirror: Path, world: "World") -> int:
                 )
             )
         links = config.with_name("people.csv")
-        links.write_text(
-            f"entity,id,contact_id,tenant_id,location_id\nClient,{client},{CONTACT_ID},11,{location}\n", encoding="utf-8"
-        )
+        links.write_text(f"entity,id,contact_id\nNexusClient,{CLIENT},{CONTACT_ID}\n", encoding="utf-8")
         step("An agency keeps people in another system, Accela. One client is tied to a contact there, and brought up to date:")
         code = call_sync(config, "accela", "link", str(links))
         code = call_sync(config, "accela", "push") or code
-        world.edit(str(client), Address1="2 New Street")
-        step("The client moves. What would be sent, field by field, and then the push itself:")
-        code = call_sync(config, "--quiet", "deltas", "--entity", "Client") or code
+        moved = config.with_name("moved.json")
+        moved.write_bytes(_moved())
+        step("The client moves, and Nexus says so. What would be sent, field by field, and then the push itself:")
+        code = call_sync(config, "nexus", "ingest", str(moved)) or code
         code = call_sync(config, "accela", "push", "--dry-run") or code
         code = call_sync(config, "accela", "push") or code
         step("The contact afterwards; what no map names is as it was. And every push is on record:")
@@ -74,3 +68,14 @@ def show_accela(config: Path, mirror: Path, world: "World") -> int:
             for row in reader.ask(RECORD)[1]:
                 click.echo(f"  {' | '.join(map(str, row))}")
     return code
+
+
+def _moved() -> bytes:
+    """Return a message that says where the client lives now."""
+    message = {
+        "Client": {"IntegrationId": CLIENT},
+        "Activity": {"Type": "ClientProfile", "Identifier": "5a0c2d6e-0000-4000-8000-000000000001"},
+        "Action": {"Reason": "Address Details Updated", "OccurredOn": "2026-08-01T09:30:00.0000000Z"},
+        "Details": {"SubType": "Address Details", "AddressType": "Home", "Address": "2 New Street"},
+    }
+    return json.dumps(message).encode()

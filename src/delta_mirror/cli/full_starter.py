@@ -13,6 +13,7 @@ from delta_mirror.cli.common import (
     open_config,
     print_json,
     selecting_streams,
+    told_of_quarantine,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
@@ -23,7 +24,7 @@ from delta_mirror.cli.progress import FileWatch
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
-    from delta_mirror.jobs.baseline import BaselineReport, Report
+    from delta_mirror.jobs.baseline import BaselineReport
     from delta_mirror.mirror.baseline import Loaded
 
 EXIT_REFUSED = 2
@@ -170,16 +171,11 @@ def _complain(report: "BaselineReport") -> None:
         if each.error:
             complain(str(each.error))
         if each.loaded and each.loaded.counts.quarantined:
-            complain(_in_quarantine(each))
+            complain(told_of_quarantine(each.stream, each.loaded.counts.quarantined))
     for trouble in report.trouble:
         complain(trouble)
     if report.outcome == "stopped" and report.id is not None:
         warn(f"run {report.id} was stopped")
-
-
-def _in_quarantine(report: "Report") -> str:
-    number = report.loaded.counts.quarantined if report.loaded else 0
-    return f"{report.stream}: {number} records could not be applied and are in quarantine; `sync quarantine list` shows why"
 
 
 def _as_json(report: "BaselineReport") -> dict[str, object]:

@@ -118,12 +118,12 @@ class FileWatch(Telling):
 
     def _say(self, reading: "Reading") -> None:
         left = ""
-        if 0 < reading.read < reading.total:
-            seconds = self._elapsed() * (reading.total - reading.read) / reading.read
+        if 0 < reading.done < reading.total:
+            seconds = self._elapsed() * (reading.total - reading.done) / reading.done
             left = f", about {seconds:.0f} s left"
-        share = 100 * reading.read // max(reading.total, 1)
+        share = 100 * reading.done // max(reading.total, 1)
         tell(
-            f"{reading.stream}: {reading.stage}, {share} % read, {reading.rows:,} rows, {self._rate(reading):,.0f} a second{left}"
+            f"{reading.stream}: {reading.stage}, {share} % done, {reading.rows:,} rows, {self._rate(reading):,.0f} a second{left}"
         )
 
     def _show(self, reading: "Reading") -> None:
@@ -148,7 +148,7 @@ class FileWatch(Telling):
             named = f"{stream.tenant_id}/{stream.location_id} {stream.entity}" if stream else ""
             self._display.update(
                 self._task,
-                completed=reading.read,
+                completed=reading.done,
                 rows=reading.rows,
                 rate=self._rate(reading),
                 description=f"{named} {reading.stage}",

@@ -93,9 +93,15 @@ def export_file(place: Place, folder: str, name: str, *, path: str, size: int, m
 
 
 def choose_runs(
-    files: Iterable[ExportFile], places: Collection[Place], entities: Sequence[str], wanted_date: date | None = None
+    files: Iterable[ExportFile],
+    places: Collection[Place],
+    entities: Sequence[str],
+    wanted_date: date | None = None,
+    left_out: Collection[ExportFile] = (),
 ) -> Choice:
     """Return a run of each of *places* that has one, in their order, and what was passed over. No *places* at all means any.
+
+    Of the files *left_out* whoever asks knows that they are not wanted, and no word is lost on them.
 
     Raises:
         ExportError: a table has two files of one date, or a location two folders with the same run: which is meant is not known.
@@ -106,14 +112,14 @@ def choose_runs(
     said = [
         f"{_named(place)}: {', '.join(sorted(folders[place]))} passed over, as this location is not wanted"
         for place in sorted(folders)
-        if places and place not in places
+        if places and place not in places and not all(file in left_out for of in folders[place].values() for file in of)
     ]
     runs: list[ExportRun] = []
     for place in dict.fromkeys(places or sorted(folders)):
         if place not in folders:
             said.append(f"{_named(place)}: there is no folder Tenant{place[0]}/Location{place[1]} with files")
             continue
-        of_place = [_sort_folder(name, folders[place][name], entities, said) for name in sorted(folders[place])]
+        of_place = [_sort_folder(name, folders[place][name], entities, left_out, said) for name in sorted(folders[place])]
         chosen = _choose(place, of_place, wanted_date)
         for folder in of_place:
             read = chosen[1].dates if chosen is not None and chosen[0] is folder else ()
@@ -202,8 +208,10 @@ class _Folder:
         return ExportRun(*self.place, dates, {file.table: file for file in files.values()})
 
 
-def _sort_folder(name: str, files: Sequence[ExportFile], entities: Sequence[str], said: list[str]) -> _Folder:
-    """Return one folder, its files sorted; add to *said* those that are of no wanted table."""
+def _sort_folder(
+    name: str, files: Sequence[ExportFile], entities: Sequence[str], left_out: Collection[ExportFile], said: list[str]
+) -> _Folder:  # fmt: skip
+    """Return one folder, its files sorted; add to *said* those that are of no wanted table, but for those *left_out*."""
     folder = _Folder(name, (files[0].tenant_id, files[0].location_id), entities)
     others: dict[str, list[ExportFile]] = {}
     for file in sorted(files, key=lambda each: each.name):
@@ -213,6 +221,8 @@ def _sort_folder(name: str, files: Sequence[ExportFile], entities: Sequence[str]
         elif entity is None:
             others.setdefault("it is not known whose table it is", []).append(file)
         elif entity not in entities:
+            if file in left_out:
+                continue
             others.setdefault(f"{entity} is not wanted", []).append(file)
         else:
             folder.add(file)

@@ -34,12 +34,13 @@ def open_source(
     attempts: int = 6,
     check: Callable[[], None] = lambda: None,
     sleep: Callable[[float], None] = sleep_for,
+    fetched: Callable[[int], None] = lambda size: None,
 ) -> Iterator[Source]:
     """Let the body list and read *source*, a folder or `sftp://user@host[:port]/path`.
 
     What an SFTP host sends passes through *work_folder*, one file at a time. *timeout* is seconds. So many *attempts* in a row
     may come to nothing; *sleep* waits between two. *check* is called while the network is waited for, and may raise to break
-    that off. *known_hosts* is None for the user's own.
+    that off, *fetched* whenever so many bytes of a file have come over it. *known_hosts* is None for the user's own.
 
     Raises:
         RefusedError: the address or the key cannot be used, or the extra `sftp` is not installed.
@@ -56,7 +57,7 @@ def open_source(
             raise
         raise RefusedError("SFTP needs a package that is not installed: pip install 'delta-mirror[sftp]'") from error
     login = Login.read(address, key_file, key_passphrase, known_hosts, timeout)
-    opened = SftpSource(login, work_folder, timeout, attempts, check, sleep)
+    opened = SftpSource(login, work_folder, timeout, attempts, check, sleep, fetched)
     try:
         yield opened
     finally:

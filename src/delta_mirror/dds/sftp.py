@@ -45,10 +45,12 @@ class SftpSource:
         attempts: int,
         check: Callable[[], None],
         sleep: Callable[[float], None],
+        fetched: Callable[[int], None],
     ) -> None:
         self.remarks: list[str] = []
         self._line = Line(login, timeout, attempts, check, sleep)
         self._work_folder = work_folder
+        self._fetched = fetched
 
     def close(self) -> None:
         """Hang up."""
@@ -63,7 +65,7 @@ class SftpSource:
             UnfinishedError: the host does not answer or refuses the key, or the disk is full.
         """
         with _make_store(self._work_folder) as store:
-            self._line.persist(lambda sftp: _download(self._line, sftp, file, store), progress=store.tell)
+            self._line.persist(lambda sftp: _download(self._line, sftp, file, store, self._fetched), progress=store.tell)
             store.seek(0)
             yield iter(lambda: store.read(CHUNK), b"")
 
@@ -165,7 +167,9 @@ async def _look_into(line: Line, sftp: asyncssh.SFTPClient, folder: str, remarks
         yield _Seen(path, attrs, is_link)
 
 
-async def _download(line: Line, sftp: asyncssh.SFTPClient, file: ExportFile, store: IO[bytes]) -> None:
+async def _download(
+    line: Line, sftp: asyncssh.SFTPClient, file: ExportFile, store: IO[bytes], fetched: Callable[[int], None]
+) -> None:  # fmt: skip
     """Bring the rest of *file* into *store*."""
     try:
         await _look_again(line, sftp, file)
@@ -175,6 +179,7 @@ async def _download(line: Line, sftp: asyncssh.SFTPClient, file: ExportFile, sto
             if not piece:
                 break
             _keep(store, piece)
+            fetched(len(piece))
         await line.within(remote.close())  # no `async with`: over a line that is lost it would wait for an answer, too
         await _look_again(line, sftp, file)
         if store.tell() != file.size:

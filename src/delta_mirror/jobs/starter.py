@@ -40,13 +40,14 @@ Place = tuple[int, int]
 
 @dataclass(slots=True)
 class Progress:
-    """How far the reading of the files has come. `total` and `read` are bytes of all selected files, `rows` those of all files.
+    """How far the reading of the files has come. `total` and `done` are bytes of all selected files, `rows` those of all files.
 
-    `stage` is what is being done with `stream` just now.
+    Of files on a host each byte counts twice, once as it is downloaded and once as it is read. `stage` is what is being done with
+    `stream` just now.
     """
 
     total: int = 0
-    read: int = 0
+    done: int = 0
     rows: int = 0
     stream: Stream | None = None
     stage: str = "reading"
@@ -73,6 +74,11 @@ class Part:
         """The mirror's names of the tables that the export has of it."""
         return {facts.table for facts, _ in self.files}
 
+    @property
+    def size(self) -> int:
+        """How many bytes its files have."""
+        return sum(file.size for _, file in self.files)
+
 
 @dataclass(slots=True)
 class Starter:
@@ -87,6 +93,7 @@ class Starter:
     _folder: Path
     _watch: Watch
     _columns: Mapping[str, Sequence[GivenColumn]]
+    _passes: int  # that are made over the bytes of a file
 
     @contextmanager
     def staged(self, part: Part) -> Iterator[Staging]:
@@ -97,11 +104,12 @@ class Starter:
         """
         rules = Rules(KEY, CHANGED, [Mark(*mark) for mark in DELETE_MARKS.get(part.stream.entity, ())])
         self.progress.stream, self.progress.stage = part.stream, "reading"
-        read_before, size = self.progress.read, sum(file.size for _, file in part.files)
+        done_before = self.progress.done
         try:
             with Staging(self._folder, part.stream, rules, self.check) as staging:
                 for facts, file in part.files:
                     with self._source.open(file) as chunks:
+                        self.progress.stage = "reading"
                         batches = read_table(self._counted(chunks), file.name, facts, self._columns.get(file.table.lower(), ()))
                         staging.load(facts, file.name, self._with_rows_counted(batches))
                 self._tell("sorting")
@@ -110,12 +118,12 @@ class Starter:
                 self._tell("comparing")
                 yield staging
         finally:
-            self.progress.read = read_before + size
+            self.progress.done = done_before + self._passes * part.size
 
     def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             self.check()
-            self.progress.read += len(chunk)
+            self.progress.done += len(chunk)
             self._watch(self.progress)
             yield chunk
 
@@ -150,6 +158,13 @@ def open_starter(
         UnfinishedError: the host of an address cannot be reached.
     """
     starter, source = config.starter, _source_of(config, source)
+    progress, passes = Progress(), 2 if is_address(source) else 1
+
+    def note(size: int) -> None:
+        progress.done += size
+        progress.stage = "downloading"
+        watch(progress)
+
     with open_source(
         source,
         key_file=starter.key_file,
@@ -161,14 +176,17 @@ def open_starter(
         attempts=config.http.attempts,
         check=check,
         sleep=lambda seconds: _sleep(seconds, check),
+        fetched=note,
     ) as opened:
         files = opened.list()
         there = {(file.tenant_id, file.location_id) for file in files}
+        configured = sorted(there) if places is None else places
         entities = [name for name in _entities(config) if not selection.entities or name in selection.entities]
-        wanted = [place for place in (sorted(there) if places is None else places) if _is_selected(selection, place)]
-        runs, passed_over = choose_runs(files, wanted, entities, wanted_date) if wanted and entities else ([], [])
+        wanted = [place for place in configured if _is_selected(selection, place)]
+        left_out = {file for file in files if _is_left_out(config, configured, selection, file)}
+        runs, passed_over = choose_runs(files, wanted, entities, wanted_date, left_out) if wanted and entities else ([], [])
         parts = [part for run in runs for part in _parts(run, entities)]
-        total = sum(file.size for part in parts for _, file in part.files)
+        progress.total = passes * sum(part.size for part in parts)
         chosen = {(run.tenant_id, run.location_id) for run in runs}
         incomplete = [place for place in wanted if place in there and place not in chosen]
         columns = {
@@ -176,7 +194,9 @@ def open_starter(
             for table, listed in starter.columns.items()
         }
         said = [*opened.remarks, *passed_over]
-        yield Starter(parts, said, incomplete, Progress(total), check, opened, folder, watch, columns)
+        if left_out:
+            said.append(f"{len(left_out):,} file{'' if len(left_out) == 1 else 's'} passed over that the options do not select")
+        yield Starter(parts, said, incomplete, progress, check, opened, folder, watch, columns, passes)
 
 
 def check_source(config: Config, source: str | None) -> None:
@@ -229,6 +249,17 @@ def _is_selected(selection: Selection, place: Place) -> bool:
     return (not selection.tenants or place[0] in selection.tenants) and (
         not selection.locations or place[1] in selection.locations
     )  # fmt: skip
+
+
+def _is_left_out(config: Config, configured: Sequence[Place], selection: Selection, file: ExportFile) -> bool:
+    """Return whether *file* is of what is configured, and not of what is selected."""
+    place = (file.tenant_id, file.location_id)
+    if place not in configured:
+        return False
+    if not _is_selected(selection, place):
+        return True
+    entity = facts_of(file.table).entity
+    return bool(selection.entities) and entity in _entities(config) and entity not in selection.entities
 
 
 def _parts(run: ExportRun, entities: Sequence[str]) -> Iterator[Part]:

@@ -125,8 +125,8 @@ class Staging:
         if first.raw_rows and second.raw_rows and not self._have_same_rows(first, second):
             raise ExportError(
                 f"{second.file}: {first.file} brings the same table of the mirror, {first.shape.table}, with other rows, so that "
-                f"it cannot be told which of them hold; {self._left_as_it_was()}. Ask the vendor which file is meant, and take the "
-                "other one away"
+                f"it cannot be told which of them hold; {self._left_as_it_was()}. Ask the vendor which file is meant, and take "
+                "the other one away"
             )
         taken, left = (second, first) if second.raw_rows and not first.raw_rows else (first, second)
         if left.has_columns:
