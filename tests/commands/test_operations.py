@@ -16,6 +16,7 @@ from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.jobs.deltas import RunReport, run_deltas
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator import HOUR, Clock, Service, World
+from delta_mirror.simulator.export import write_export
 from delta_mirror.simulator.faults import Fault, html, reset, slow, status
 from health import Check, listening
 from oracle import assert_exact
@@ -82,7 +83,7 @@ def test_same_failure_outside_of_the_window_is_one(shop: Shop, world: World) -> 
         (lambda shop: shop.service.faults.append(status(401, times=2, entity="Client")), "refuses a token"),
         (lambda shop: shop.configure(maintenance=NOON, zone="UTC", client_secret="wrong"), "does not accept the credentials"),
         (lambda shop: shop.configure(maintenance=NOON, zone="UTC", calls_per_day=1), "calls of this day"),
-        (lambda shop: shop.service.world.edit(shop.service.world.ids("Client")[0], _Odd="x"), "are in quarantine"),
+        (lambda shop: shop.service.world.edit(shop.service.world.ids("Client")[0], _Odd="x"), "is in quarantine"),
     ],
     ids=["403", "401", "credentials", "budget", "quarantine"],
 )
@@ -106,6 +107,48 @@ def test_gap_is_a_failure_at_any_hour(shop: Shop, world: World) -> None:
     ended = shop.sync("--quiet", "deltas", expect=3)
 
     assert "gap: the feed can no longer tell" in ended.err
+
+
+@pytest.fixture
+def night(shop: Shop, world: World) -> Shop:
+    """A shop with a drained mirror, whose service answers no question for a single record while it is maintained."""
+    world.populate(clients=8, sales=4, over=3 * 24 * HOUR)
+    shop.configure(maintenance=NOON, zone="UTC")
+    shop.fill()
+    shop.service.faults.append(status(500, times=None, endpoint="latest"))
+    return shop
+
+
+def test_single_records_that_do_not_come_within_the_window_are_shown_and_no_failure(night: Shop) -> None:
+    known = night.value("select min(_id) from Client")
+
+    ended = night.sync("refetch", "Client", known, "--json")
+
+    assert ended.json()["outcome"] == "maintenance"
+    assert [record["outcome"] for record in ended.json()["records"]] == ["failed"]
+    assert "warning: within the maintenance window" in ended.err
+    assert night.sync("--quiet", "refetch", "Client", known)[1:] == ("", "")
+    night.service.faults[:] = [status(404, times=None, endpoint="latest")]
+    night.sync("refetch", "Client", known, expect=3)
+
+
+def test_drift_that_is_not_repaired_within_the_window_is_drift_and_the_health_check_and_the_metrics_say_so(
+    night: Shop, check: Check
+) -> None:
+    text = night.configuration.read_text(encoding="utf-8")
+    ops = f'[ops]\nmetrics_file = "delta.prom"\nping_url = "{check.url}/id"'
+    night.configuration.write_text(text.replace("[ops]", ops), encoding="utf-8")
+    write_export(night.service.world, night.folder / "export")
+    with closing(sqlite3.connect(night.mirror)) as mirror, mirror:
+        mirror.execute("update Client set FirstName = 'Somebody' where _id = (select min(_id) from Client)")
+
+    ended = night.sync("verify", "export", "--repair", expect=5)
+
+    assert night.rows("select outcome from _runs where command = 'verify'") == [("maintenance",)]
+    assert "warning: within the maintenance window" in ended.err
+    assert check.paths == ["/id/fail"]
+    drifted = {name: value for name, value in metrics_of(night.folder / "delta.prom").items() if name.startswith("stream_drift")}
+    assert sum(drifted.values()) == 1
 
 
 def test_marketplace_that_is_away_within_the_window_is_no_failure_either(

@@ -17,7 +17,7 @@ from delta_mirror.cli.common import (
     unless_busy,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.cli.messages import complain, say_failure, tell, warn
 from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Watch
 
@@ -106,7 +106,7 @@ def _complain(report: "RunReport") -> None:
         # What keeps all streams from being drained, such as refused credentials, is said once.
         if each.error and str(each.error) not in told:
             told.add(str(each.error))
-            _say_failure(str(each.error), is_expected=each.is_expected)
+            say_failure(str(each.error), is_expected=each.is_expected)
         if each.gap:
             complain(
                 f"{each.stream}: gap: the feed can no longer tell what changed from {each.gap[0]} to {each.gap[1]}; "
@@ -115,19 +115,11 @@ def _complain(report: "RunReport") -> None:
         if each.counts.quarantined:
             complain(told_of_quarantine(each.stream, each.counts.quarantined))
     for expected in report.expected:
-        _say_failure(expected, is_expected=True)
+        say_failure(expected, is_expected=True)
     for trouble in report.trouble:
         complain(trouble)
     if report.outcome == "stopped":
         warn(f"run {report.id} was stopped")
-
-
-def _say_failure(message: str, *, is_expected: bool) -> None:
-    """Complain of what went wrong; of what the maintenance window explains, nobody is to get mail."""
-    if is_expected:
-        warn(f"within the maintenance window ([dds] maintenance): {message}")
-    else:
-        complain(message)
 
 
 def _told(counts: "Counts") -> str:

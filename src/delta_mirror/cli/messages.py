@@ -57,3 +57,11 @@ def warn(message: str) -> None:
 def complain(message: str) -> None:
     """Say what kept a thing from being done."""
     LOGGER.error("%s", message)
+
+
+def say_failure(message: str, *, is_expected: bool) -> None:
+    """Complain of what went wrong; of what the maintenance window explains, nobody is to get mail."""
+    if is_expected:
+        warn(f"within the maintenance window ([dds] maintenance): {message}")
+    else:
+        complain(message)

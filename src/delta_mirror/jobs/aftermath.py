@@ -14,7 +14,8 @@ from collections.abc import Callable
 from delta_mirror.calls.addresses import is_loopback
 from delta_mirror.config import Config
 from delta_mirror.errors import DeltaMirrorError
-from delta_mirror.jobs.metrics import WENT_WELL, collect_metrics
+from delta_mirror.jobs.metrics import collect_metrics
+from delta_mirror.jobs.outcome import WENT_WELL
 from delta_mirror.mirror.read import Reader
 from delta_mirror.mirror.write import Mirror
 
@@ -38,7 +39,7 @@ class Aftermath:
         self._went_well = False
         try:
             with Reader.open(self._mirror.path) as reader:
-                self._went_well = reader.outcome(self._mirror.run_id) in WENT_WELL
+                self._went_well = reader.outcome(self._mirror.run_id) in WENT_WELL and not self._mirror.has_drift
             if file is not None:
                 from delta_mirror.ops.prometheus import write_metrics
 

@@ -22,9 +22,10 @@ from delta_mirror.core.window import REACH
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
 from delta_mirror.jobs.enums import refresh_enums
+from delta_mirror.jobs.outcome import outcome_of_run
 from delta_mirror.jobs.rehearsal import Rehearsal
 from delta_mirror.jobs.selection import Selection
-from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, seconds_of, unless_stopped, work_through
+from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
 from delta_mirror.mirror.ledger import Ledger
 
 
@@ -70,8 +71,7 @@ class RunReport:
     def settle(self, ended_at: float, *, is_stopped: bool) -> None:
         """Note when and how the run has ended."""
         self.ended_at = ended_at
-        ways = {"stopped": is_stopped, "done": self.is_whole, "maintenance": self.is_excused, "unfinished": True}
-        self.outcome = next(outcome for outcome, is_so in ways.items() if is_so)
+        self.outcome = outcome_of_run(is_stopped=is_stopped, is_whole=self.is_whole, is_excused=self.is_excused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def run_deltas(
             )
             begun.append(own)
             drained = own.run()
-            drained.is_expected = drained.error is not None and _is_expected(session, drained.error)
+            drained.is_expected = drained.error is not None and session.expects(drained.error)
             return drained
 
         work_through(streams, drain, dds.parallel, stop)
@@ -171,18 +171,12 @@ def _choose_streams(session: Session, selection: Selection, stop: threading.Even
     except StoppedError:
         return []
     except UnfinishedError as error:
-        (report.expected if _is_expected(session, error) else report.trouble).append(str(error))
+        (report.expected if session.expects(error) else report.trouble).append(str(error))
         return []
     chosen = [stream for stream in streams if selection.takes(stream)]
     if not chosen:
         report.trouble.append("no stream is selected; look at [dds] locations and entities, and at the options that select")
     return chosen
-
-
-def _is_expected(session: Session, error: UnfinishedError) -> bool:
-    """Return whether the maintenance window explains *error*, met just now by the service's clock."""
-    window = session.dds.maintenance
-    return window is not None and window.explains(error, seconds_of(session.service.clock()))
 
 
 def _is_drained(stream: Stream, report: RunReport) -> bool:

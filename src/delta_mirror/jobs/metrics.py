@@ -13,12 +13,12 @@ from delta_mirror import __version__
 from delta_mirror.config import Config
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
+from delta_mirror.jobs.outcome import WENT_WELL
 from delta_mirror.jobs.status import Status, read_status
 from delta_mirror.mirror.read import Reader, Run
 from delta_mirror.ops.prometheus import Metric, Sample
 
 STATES = ("new", "following", "failing", "gap")
-WENT_WELL = ("done", "maintenance")  # outcomes of runs that end with exit 0
 
 
 def collect_metrics(config: Config, now: float) -> list[Metric]:
@@ -50,7 +50,7 @@ def _of_runs(runs: Sequence[Run]) -> Iterator[Metric]:
     yield Metric("last_run_end_time_seconds", "when it ended; not there of one that was killed", _where_known(ended))
     yield Metric(
         "last_run_success",
-        "1 if it ended with exit 0, else 0",
+        "1 if all was done, or all but what the maintenance window explains, else 0",
         [Sample(labels, run.outcome in WENT_WELL) for run, labels in labelled],
     )
     yield Metric(
@@ -84,6 +84,11 @@ def _of_streams(status: Status) -> Iterator[Metric]:
         "stream_state",
         "1 for the state that the stream is in, 0 for the others",
         [Sample({**labels, "state": name}, state.state == name) for state, labels in known for name in STATES],
+    )
+    yield Metric(
+        "stream_drift",
+        "records that differed when the stream was last verified, less those that were repaired",
+        _where_known([(labels, state.verified_differing) for state, labels in known]),
     )
     yield Metric(
         "stream_quarantine",

@@ -23,7 +23,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.api import Account, Dds, Manners, TenantMemory
 from delta_mirror.dds.tables import FEED_CHILDREN
-from delta_mirror.errors import BusyError
+from delta_mirror.errors import BusyError, UnfinishedError
 from delta_mirror.jobs.aftermath import Aftermath
 from delta_mirror.mirror.ledger import Ledger
 from delta_mirror.mirror.lock import hold
@@ -90,6 +90,11 @@ class Session:
     def ahead(self) -> float:
         """Return by how many seconds the clock of this machine is ahead of the service's."""
         return self.mirror.now() - seconds_of(self.service.clock())
+
+    def expects(self, error: UnfinishedError) -> bool:
+        """Return whether the maintenance window explains *error*, met just now by the service's clock."""
+        window = self.dds.maintenance
+        return window is not None and window.explains(error, seconds_of(self.service.clock()))
 
     def doubt_clock(self) -> str | None:
         """Return what an operator should know of this machine's clock where it differs from the service's, else None.

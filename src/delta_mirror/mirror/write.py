@@ -84,6 +84,7 @@ class Mirror:
         self.deletes = deletes
         self.now = now
         self.run_id: int | None = None  # of the run whose row was committed last through this connection
+        self.has_drift = False  # whether that run has found that mirror and source differ
         self._connection = connection
         self._feed_tables = feed_tables
         self._schema: Schema | None = None
