@@ -316,6 +316,39 @@ def test_an_address_that_changes_in_nexus_ends_in_the_contact_and_on_record(tmp_
     assert "nothing to push" in office.sync("accela", "push")[0]
 
 
+# status
+
+
+def accela_of(office: Office) -> dict[str, object]:
+    told = json.loads(office.sync("status", "--json")[0])
+    return {name: count for name, count in told["accela"].items() if name != "last_pushed_at"}
+
+
+def test_status_counts_links_and_how_they_stand(office: Office) -> None:
+    counts = dict.fromkeys(("links", "waiting", "failed", "partly"), 0)
+    assert accela_of(office) == {**counts, "links": 3, "waiting": 3}
+    office.service.dials = AccelaDials(lists={"gender": {"F": "Female"}}, unknown="ignored")
+    office.client("c-1", FirstName="Bea", Sex="Male")
+    del office.service.contacts["255"]
+
+    office.sync("accela", "push", expect=3)
+
+    assert accela_of(office) == {**counts, "links": 3, "failed": 1, "partly": 1}
+    told, _ = office.sync("status")
+    assert "accela: 3 links, 0 waiting for `sync accela push`, 1 failed, 1 taken in part; last pushed" in told
+    assert "accela: contacts that the last push failed at: 1 (the next one tries again); that took a part only: 1" in told
+    for id_ in ("c-0", "c-1"):
+        office.client(id_, FirstName="Cleo", Sex="Female")
+    assert accela_of(office) == {**counts, "links": 3, "waiting": 2, "failed": 1}
+
+
+def test_status_says_nothing_of_accela_where_nothing_is_linked(tmp_path: Path, service: AccelaService) -> None:
+    office = Office(tmp_path, service)
+    office.client(FirstName="Bea")
+
+    assert "accela" not in office.sync("status")[0] + office.sync("status", "--json")[0]
+
+
 # SIGKILL
 
 

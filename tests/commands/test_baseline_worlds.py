@@ -134,7 +134,7 @@ def test_an_export_over_a_drifted_mirror_equals_a_fresh_one(tmp_path: Path, dele
 @pytest.mark.parametrize("offset", ["+00:00", "-04:00"])
 def test_the_first_delta_of_an_unchanged_record_logs_no_change(tmp_path: Path, offset: str) -> None:
     world = World(8)
-    world.populate(clients=30, employees=6, appointments=20, sales=30, over=HOUR)
+    world.populate(clients=30, employees=6, appointments=20, sales=30, schedules=6, actuals=6, over=HOUR)
     dials = Dials(written_offset=offset, enabled=ENTITIES)
     with Service(world, dials) as service:
         chain = Chain(tmp_path, service, "remove", Quirks(written_offset=offset))

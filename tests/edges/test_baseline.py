@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from delta_mirror.core.drift import Drift
-from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Stream, Value
+from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Drained, decide
 from delta_mirror.core.values import HOUR, read_ticks, write_ticks
 from delta_mirror.dds.export_tables import facts_of
@@ -334,6 +334,25 @@ def test_a_schedule_is_its_key_alone_and_what_deltas_know_of_it_stays(site: Site
         ("m", "2026-05-01T10:00:00"),
     ]
     assert site.load(files, SCHEDULES).counts == Counts(unchanged=2)
+
+
+def test_the_first_delta_of_a_schedule_fills_in_its_root_and_is_no_change(site: Site) -> None:
+    shifts: Rows = [{"TenantId": 11, "LocationId": 9, "EntityId": id_, "Shift": 1} for id_ in "km"]
+    site.load({"EmployeeSchedule": shifts}, SCHEDULES)
+    roots: dict[str, Row] = {id_: {"TenantId": 11, "EntityId": id_, "DateUpdated": NEW} for id_ in "km"}
+    changed = Instant(read_ticks(NEW) or 0, NEW)
+    same, other = (
+        Record(id_, changed, None, False, roots[id_], {"TimeCardEmployeeLSchedule": [Child({"Shift": shift}, None)]})
+        for id_, shift in (("k", 1), ("m", 2))
+    )
+    assert site.deltas(same, other, stream=SCHEDULES) == Counts(unchanged=1, replaced=1)
+    assert site.select("select id from _changes") == [("m",)]
+    assert site.select("select _id, TenantId, DateUpdated, _ticks from EmployeeSchedule order by 1") == [
+        (id_, 11, NEW, changed.ticks) for id_ in "km"
+    ]
+    assert site.deltas(same, stream=SCHEDULES) == Counts(unchanged=1)
+    without = Record("k", changed, None, False, {"EntityId": "k"}, same.children)
+    assert site.deltas(without, stream=SCHEDULES) == Counts(replaced=1)
 
 
 def test_of_two_files_of_one_table_one_is_taken_where_the_other_is_empty_or_says_the_same(site: Site) -> None:

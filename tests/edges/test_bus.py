@@ -169,7 +169,7 @@ def test_lock_that_a_broker_renews_without_a_word_is_as_long_as_at_first(clock: 
         bus.close()
 
 
-@pytest.mark.parametrize("location", ["whole", "path", "foreign", "none"])
+@pytest.mark.parametrize("location", ["whole", "path", "beside", "foreign", "none"])
 def test_message_is_settled_whatever_the_broker_says_of_where(
     clock: Clock, time: Time, location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

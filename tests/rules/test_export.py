@@ -131,6 +131,22 @@ def test_any_text_comes_through(text: str) -> None:
         assert rows_of(content, size=size)[0]["Note"] == text
 
 
+@given(
+    width=st.integers(1, 4),
+    fields=st.lists(st.sampled_from(["$", "@", "|", "", "x", "$x", "x$", "@@", "12"]), max_size=40),
+    size=st.sampled_from([2, 6, 10, 1 << 20]),
+)
+@example(width=3, fields=["x", "$", "y"], size=2)
+@example(width=2, fields=["x", "$"], size=1 << 20)
+@example(width=2, fields=["@", "$", "$", "@"], size=2)
+def test_fields_without_quotes_may_be_the_letters_of_the_marks(width: int, fields: list[str], size: int) -> None:
+    rows = [fields[at : at + width] for at in range(0, len(fields) - width + 1, width)]
+    content = octets(table(*rows))
+    names: list[GivenColumn] = [(f"Column{number}", "text") for number in range(width)]
+    read = [row for batch in batches_of(content, names, size=size) for row in batch.rows]
+    assert read == [tuple(field or None for field in row) for row in rows]
+
+
 def test_rows_come_in_batches_that_are_numbered_on() -> None:
     count = 2 * BATCH + 5
     content = table(['"TenantId"', '"Place"'], *(["11", str(place)] for place in range(count)))
@@ -429,6 +445,13 @@ def test_what_stands_at_the_border_of_two_blocks_is_read_as_anywhere_else(before
     pad = (BLOCK - len(BOM)) // 2 - len(head) - before
     rows = rows_of(head + "x" * pad + tail)
     assert rows == [{"TenantId": 1, "A": "x" * pad + "𝄞"}, {"TenantId": "$|2", "A": "y"}]
+
+
+@pytest.mark.parametrize("before", range(14))
+def test_a_letter_of_the_marks_at_the_border_of_two_blocks_is_a_field(before: int) -> None:
+    pad = (BLOCK - len(BOM)) // 2 - before
+    rows = rows_of("x" * pad + "|@|$|@|$|$|a|@|$|@|@|$|", ["A", "B", "C"])
+    assert rows == [{"A": "x" * pad, "B": "$", "C": "$"}, {"A": "a", "B": "$", "C": "@"}]
 
 
 # ---- what is refused

@@ -1,6 +1,7 @@
 """`sync status`."""
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -104,6 +105,7 @@ def _as_json(status: "Status") -> dict[str, object]:
             **run.counts.as_dict(),
         },
         **({} if status.nexus is None else {"nexus": _nexus_as_json(status.nexus)}),
+        **({} if status.accela is None else {"accela": asdict(status.accela)}),
     }
 
 

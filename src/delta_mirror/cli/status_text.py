@@ -23,6 +23,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.spans import span
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
+from delta_mirror.mirror.accela_tally import AccelaTally
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import ACCOUNT, NexusTally
 
@@ -176,6 +177,8 @@ def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> It
         yield _calls(status, now, verbose=verbose)
     if status.nexus is not None:
         yield _nexus(status.nexus, now, verbose=verbose)
+    if status.accela is not None:
+        yield _accela(status.accela, now, verbose=verbose)
     for pause in status.pauses:
         place = (pause.tenant_id, pause.location_id)
         who = "every location" if place == ACCOUNT else "tenant {}, location {}".format(*place)
@@ -200,6 +203,14 @@ def _nexus(nexus: NexusTally, now: float, *, verbose: bool) -> str:
         f"nexus: {nexus.clients:,} clients; messages: {nexus.applied:,} applied, {nexus.superseded:,} superseded, "
         f"{nexus.quarantined:,} quarantined, {nexus.repeated:,} that came again; the last came {moment(nexus.last_received_at)}, "
         f"the newest is of {moment(nexus.last_occurred_at)}"
+    )
+
+
+def _accela(accela: AccelaTally, now: float, *, verbose: bool) -> str:
+    last = accela.last_pushed_at
+    return (
+        f"accela: {accela.links:,} links, {accela.waiting:,} waiting for `sync accela push`, {accela.failed:,} failed, "
+        f"{accela.partly:,} taken in part; last pushed {last if verbose and last else ago(_since(last, now))}"
     )
 
 
@@ -259,6 +270,11 @@ def _troubles(status: Status, now: float, *, verbose: bool) -> Iterator[str]:
             f"`sync quarantine list` says why{_if_planned('quarantine')}"
         )
     yield from _capped(_drift(configured), most, "drift")
+    if status.accela is not None and (status.accela.failed or status.accela.partly):
+        yield (
+            f"accela: contacts that the last push failed at: {status.accela.failed:,} (the next one tries again); that took a "
+            f"part only: {status.accela.partly:,} (`sync accela push --retry-failed`). `_accela_pushes` says why"
+        )
     nearly = [
         f"tenant {tenant_id}, location {location_id} has spent {number:,} of {status.calls_per_day:,} calls of this day"
         for (tenant_id, location_id), number in sorted(status.calls.items())

@@ -9,14 +9,15 @@ Invariants:
 - REPLACE, never UPDATE: what is written is the entry as sent, whole. What it lacks is gone.
 - A record that is sent again as it is held writes nothing and logs nothing. Values are compared by value (12 equals 12.0,
   "12" does not); child rows as trees, their order is no change.
-- The log says what differs and nothing else.
+- The log says what differs and nothing else. Where a root is its key alone, because it came by a source that knows nothing more
+  of it, the columns that are filled in are written, and are no change.
 - An entry that cannot be applied goes to quarantine, unless something newer of its id is held; what is applied afterwards in
   the same page, and is not older, takes it out again.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 from delta_mirror.core.model import Broken, Child, Entry, Op, Record, Row, Value
@@ -30,13 +31,15 @@ class Held:
 
     `record` has the rows, also those of a deleted record where the mirror marks instead of removing; `tombstone` is the
     deleting record. Of both only the rows count: `changed`, the ticks of the version held, stands here. `deleted` says that
-    the last thing known of the id is its deletion.
+    the last thing known of the id is its deletion. `is_key_alone` says that the root came by a source that knows nothing of it
+    but its key, so that nothing is known of its other columns.
     """
 
     record: Record | None
     tombstone: Record | None
     changed: int | None
     deleted: bool
+    is_key_alone: bool = False
 
 
 class Change(NamedTuple):
@@ -189,7 +192,8 @@ def _take(plan: Plan, entry: Record, before: Held, in_mirror: Held) -> Held | No
     elif before.record is not None and not before.deleted:
         if same_content(before.record, entry):
             return _take_again(plan, entry, before)
-        op, differs = "replace", find_differences(before.record, entry)
+        if not (before.is_key_alone and same_content(replace(before.record, root=entry.root), entry)):
+            op, differs = "replace", find_differences(before.record, entry)
     elif before.tombstone is not None:
         op, differs = "revive", find_differences(before.tombstone, entry)
     else:

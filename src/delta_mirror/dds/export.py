@@ -9,8 +9,8 @@ Invariants:
 - A file is read whole or refused (`ExportError`), with the row and without a value. What does not end in `|$|` was cut off.
 - The same bytes give the same rows, however they are cut into chunks.
 - Memory is flat: at most a block of the file and the rows of one batch are held at a time.
-- Markers are found from left to right, rows first. Text that holds a marker cannot be told from one; the row then has the
-  wrong number of columns, and the file is refused.
+- Markers are found from left to right, so that a bar belongs to one marker alone: a field without quotes may be `$` or `@`. Text
+  that holds a whole marker cannot be told from one; the row then has the wrong number of columns, and the file is refused.
 
 Source: docs/service.md, "Starter Export". What becomes of a field is told in `dds/export_values.py`.
 """
@@ -33,6 +33,8 @@ LONGEST_ROW = 1 << 23  # characters; what goes on for longer without an end of a
 
 _COLUMN_END = "|@|"
 _ROW_END = "|$|"
+_MARKER = re.compile(r"\|[@$]\|")
+_TOUCHING = ("|@|$|", "|$|$|")  # the last three characters are no end of a row where the first three are a marker
 _SAMPLE = 512  # rows by which the kind of a file is told
 
 _FETCH_AGAIN = "Fetch the file again; if it stays so, ask the vendor for a new export."
@@ -211,7 +213,7 @@ class _TableReader:
     def _split_row_by_row(self, text: str) -> list[list[str]]:
         """Return the columns of *text*, found one row after the other; refuse the row that does not fit."""
         width = len(self._names)
-        rows = [row.split(_COLUMN_END) for row in text.split(_ROW_END)[:-1]]
+        rows = _rows_of(text)
         for place, row in enumerate(rows):
             if len(row) != width:
                 self._rows += place
@@ -224,13 +226,25 @@ class _TableReader:
 
 
 def _last_row_end(text: str) -> int:
-    """Return where the last whole row of *text* ends, 0 where none does."""
+    """Return where the last whole row of *text*, which begins with a row, ends, 0 where none does."""
+    if any(touching in text for touching in _TOUCHING):
+        return max((found.end() for found in _MARKER.finditer(text) if found[0] == _ROW_END), default=0)
     found = text.rfind(_ROW_END)
-    if found < 0:
-        return 0
-    if text[:found].endswith(_ROW_END[:-1]):  # "|$|$|": from left to right the first is the end, wherever the text was cut
-        return len(text) - len(text.split(_ROW_END)[-1])
-    return found + len(_ROW_END)
+    return 0 if found < 0 else found + len(_ROW_END)
+
+
+def _rows_of(text: str) -> list[list[str]]:
+    """Return the fields of the rows of *text*, whole ones, row by row."""
+    rows: list[list[str]] = []
+    row: list[str] = []
+    begin = 0
+    for found in _MARKER.finditer(text):
+        row.append(text[begin : found.start()])
+        begin = found.end()
+        if found[0] == _ROW_END:
+            rows.append(row)
+            row = []
+    return rows
 
 
 def _split(text: str, width: int) -> list[list[str]] | None:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- All of it is one state of the mirror, also while a run writes, and nothing is counted record by record.
+- All of it is one state of the mirror, also while a run writes, and nothing is counted record by record, links apart.
 - Lag is now minus the moment at which the last completed drain began; a quiet stream is as fresh as one that changes.
 - Configured streams that the mirror has never met are `new`; streams that are no longer configured are shown as such, and
   count for nothing.
@@ -17,6 +17,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.jobs.selection import Selection
+from delta_mirror.mirror.accela_tally import AccelaTally, read_accela_tally
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.lock import last_holder
 from delta_mirror.mirror.read import ACCOUNT, NexusTally, Pause, Reader, Run, StreamState
@@ -38,7 +39,8 @@ class Status:
     `calls` has those of the running UTC day by location (tenant and location), `calls_per_day` how many there may be, 0 any
     number. `quarantine` counts all that is set aside, `set_aside` that of each stream. `starter_tables` are the child tables
     that came by starter alone, by tenant and entity: no delta keeps them up to date. `holder` is the process that last wrote, and
-    whether it lives, as far as that is known. `nexus` is None where no message ever came.
+    whether it lives, as far as that is known. `nexus` is None where no message ever came, `accela` where nothing is tied to a
+    contact.
     """
 
     mirror: str
@@ -53,6 +55,7 @@ class Status:
     last_run: Run | None = None
     holder: tuple[int, bool] | None = None
     nexus: NexusTally | None = None
+    accela: AccelaTally | None = None
 
     def exceeding(self, max_age: int) -> list[StreamStatus]:
         """Return the configured streams that lag more than *max_age* seconds, and those that were never drained to their end."""
@@ -103,6 +106,7 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
             last_run=reader.last_run(),
             holder=last_holder(path),
             nexus=reader.nexus_tally(),
+            accela=read_accela_tally(reader),
         )
 
 

@@ -458,12 +458,24 @@ class Transaction:
         tables = self.schema.all_children(stream.entity) if everything else self.schema.children(stream.entity, stream.tenant_id)
         children = self._current_children(stream, [row[2] for row in rows], tables)
         columns, own = root.columns, len(ROOT_COLUMNS)
+        bare: list[str] = []
         for row in rows:
             id_, deleted, ticks = row[2], row[4] is not None, row[5]
             record = Record(id_, None, None, deleted, _filled(columns, row[own:]), children.get(id_, {}))
             tombstone = tombstones[id_][0] if id_ in tombstones else None
             held[id_] = Held(record, tombstone, ticks, deleted)
+            if ticks is None and not deleted and list(record.root.values()) == [id_]:
+                bare.append(id_)
+        if bare and self._has_no_exported_roots(stream):
+            held.update((id_, replace(held[id_], is_key_alone=True)) for id_ in bare)
         return held
+
+    def _has_no_exported_roots(self, stream: Stream) -> bool:
+        """Return whether *stream* stands on a starter that has no table of its roots."""
+        found = self.execute(
+            "select starter_tables from _streams where tenant_id = ? and location_id = ? and entity = ?", stream
+        ).fetchone()
+        return bool(found and found[0]) and stream.entity not in orjson.loads(found[0])
 
     def _select(self, table: Table, stream: Stream, keys: str, order: str = "") -> sqlite3.Cursor:
         names = ", ".join(table.quoted())

@@ -120,7 +120,8 @@ def _target(location: str, properties: Mapping[str, object], base: str) -> str |
     if location.startswith(f"{base}/"):  # as it nearly always is
         return own.path + location[len(base) :]
     try:
-        named = urlsplit(urljoin(f"{base}/", location)) if location else own
+        # What is relative counts from the address that was asked (RFC 9110, 10.2.2).
+        named = urlsplit(urljoin(f"{base}/messages/head", location)) if location else own
         origin = _origin(named)
     except ValueError:
         return _built(properties, own.path)

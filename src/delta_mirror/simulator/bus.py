@@ -307,9 +307,10 @@ class _Conversation(asyncio.Protocol):
         dials, path = self._bus.subscription.dials, f"/{TOPIC}/subscriptions/{SUBSCRIPTION}"
         dead = f"/{DEAD_LETTERS}" if is_dead else ""
         host = {"whole": self._bus.url, "path": "", "foreign": "http://elsewhere.example"}.get(dials.location, "")
+        folder = "" if dials.location == "beside" else f"{host}{path}{dead}/messages/"
         headers: list[tuple[str, str]] = []
         if dials.location != "none":
-            headers.append(("Location", f"{host}{path}{dead}/messages/{message.sequence}/{message.token}"))
+            headers.append(("Location", f"{folder}{message.sequence}/{message.token}"))
         if dials.properties:
             properties = {
                 "DeliveryCount": message.count,

@@ -27,7 +27,8 @@ class BusDials:
         max_delivery_count: after how many deliveries it is given up.
         order: in which order messages are delivered.
         duplicates: which part of what is published is published once more, under the same MessageId.
-        location: what the header Location is: the whole address, its path, an address of another host, or not there.
+        location: what the header Location is: the whole address, its path, what stands beside the address that was asked, an
+            address of another host, or not there.
         properties: whether BrokerProperties is there.
         date_header: whether Date is there.
         patience: the longest that a question for a message is kept waiting, in real seconds; less than was asked for is how
@@ -39,7 +40,7 @@ class BusDials:
     max_delivery_count: int = 10
     order: Literal["arrival", "random"] = "arrival"
     duplicates: float = 0.0
-    location: Literal["whole", "path", "foreign", "none"] = "whole"
+    location: Literal["whole", "path", "beside", "foreign", "none"] = "whole"
     properties: bool = True
     date_header: bool = True
     patience: float = 60.0
