@@ -31,8 +31,8 @@ def written(folder: Path) -> list[Metric]:
     with closing(sqlite3.connect(config.mirror.path)) as bare, bare:
         bare.execute("update _runs set ended_at = started_at, outcome = 'done'")
         bare.execute(
-            "insert into _streams (tenant_id, location_id, entity, caught_up_at, last_success_at) "
-            "values (11, 9, 'Client', '2026-05-04T12:00:00Z', '2026-05-04T12:00:00Z')"
+            "insert into _streams (tenant_id, location_id, entity, caught_up_at, last_success_at, verified_differing) "
+            "values (11, 9, 'Client', '2026-05-04T12:00:00Z', '2026-05-04T12:00:00Z', 0)"
         )
         bare.execute("insert into _pauses values (11, 9, 2000000000.0, 'x', 0.0)")
     return collect_metrics(config, now=1_780_000_000.0)
