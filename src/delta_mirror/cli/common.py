@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from delta_mirror.mirror.read import Run
 
     _Number = click.ParamType[int]
+    _Day = click.ParamType[date]
 else:
-    _Number = click.ParamType  # generic only in newer versions of click than the oldest that will do
+    _Number = _Day = click.ParamType  # generic only in newer versions of click than the oldest that will do
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Done = TypeVar("Done")
@@ -90,7 +91,7 @@ class MomentType(_Number):
         return ticks
 
 
-class DayType(click.ParamType[date]):
+class DayType(_Day):
     """A day as names of files have it, such as 20260501."""
 
     name = "day"

@@ -16,6 +16,7 @@ from delta_mirror.config import Config
 from delta_mirror.errors import DeltaMirrorError
 from delta_mirror.jobs.checks.case import Case, Finding, unknown, wrong
 from delta_mirror.jobs.checks.mirror import check_file, check_lock, check_place, check_room
+from delta_mirror.jobs.checks.others import check_accela, check_nexus, check_starter
 from delta_mirror.jobs.checks.service import check_service
 from delta_mirror.jobs.checks.setup import check_configuration, check_secrets, check_telling
 from delta_mirror.jobs.checks.upkeep import check_budget, check_quarantine, check_streams
@@ -35,6 +36,9 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("streams", check_streams),
     ("quarantine", check_quarantine),
     ("budget", check_budget),
+    ("starter", check_starter),
+    ("nexus", check_nexus),
+    ("accela", check_accela),
     ("metrics file", check_telling),
 )
 

@@ -18,8 +18,11 @@ def check_configuration(case: Case) -> Iterator[Finding]:
 def check_secrets(case: Case) -> Iterator[Finding]:
     """Secrets that others can read: literal ones in the configuration, and the files that it names."""
     config = case.config
+    files = dict(config.secret_files)
+    if config.starter.key_file is not None and config.starter.key_file.exists():  # that it is not there is told elsewhere
+        files["starter.key_file"] = config.starter.key_file
     exposed = [wrong("secrets", warning, f"chmod 600 {config.path}") for warning in config.warnings]
-    exposed += [trouble for key, file in config.secret_files.items() if (trouble := _trouble_of_file(key, file))]
+    exposed += [trouble for key, file in files.items() if (trouble := _trouble_of_file(key, file))]
     yield from exposed or [ok("secrets", "nobody else can read them")]
 
 
