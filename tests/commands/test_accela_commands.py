@@ -74,7 +74,7 @@ def test_link_reads_standard_input(office: Office) -> None:
     [
         (b"entity,id,contact_id,tenant_id,location_id\nClient,c-0,1,11,9\nClient,c-9,254,11,9\n", "two records to one contact"),
         (b"entity,id,contact_id\n\xff\n", "is not UTF-8"),
-        (b"entity;id;contact_id\n", "must name the columns"),
+        (b"entity;id;contact_id\n", "it lacks entity; its fields are parted by semicolons: save it with commas"),
     ],
 )
 def test_a_file_that_is_refused_changes_nothing(office: Office, body: bytes, said: str) -> None:
@@ -88,8 +88,9 @@ def test_a_file_that_is_refused_changes_nothing(office: Office, body: bytes, sai
     assert office.sql("select count(*) from _runs where command = 'accela link'") == [(3,)]
 
 
-def test_a_file_that_is_not_there_is_refused(office: Office) -> None:
-    assert "cannot be read" in office.sync("accela", "link", "nowhere.csv", expect=2)[1]
+@pytest.mark.parametrize("name", ["nowhere.csv", "./nowhere.csv", ".//.", ""])
+def test_a_file_that_is_not_there_is_refused_however_it_is_named(office: Office, name: str) -> None:
+    assert f"{name!r} cannot be read" in office.sync("accela", "link", name, expect=2)[1]
 
 
 def test_links_of_an_entity_that_a_column_links_are_refused(office: Office) -> None:

@@ -1054,3 +1054,51 @@ def test_a_pause_may_be_asked_for_as_a_date(office: Office) -> None:
     )
 
     assert (office.push().outcome, office.clock.slept) == ("done", [20.0])
+
+
+def test_a_contact_that_never_answers_whole_fails_and_keeps_nobody_waiting(office: Office) -> None:
+    for number in range(2):
+        office.client(f"c-{number}", FirstName="Bea", LastName="Example")
+        office.link(f"Client,c-{number},25{number + 3},11,9")
+    office.service.faults.append(AccelaFault("lost", "GET", contact_id="253", times=None))
+
+    report = office.push()
+
+    assert [(each.link.contact_id, each.outcome) for each in report.contacts] == [("253", "failed"), ("254", "pushed")]
+    assert "no whole answer (the connection broke off at http://127.0.0.1" in str(report.contacts[0].error)
+    assert office.service.counted("GET") == 2 + 2  # so many attempts, and the two readings of the other one
+
+
+def test_a_push_whose_second_reading_is_no_contact_is_settled_by_the_next_run(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(AccelaFault("answer", "GET", status=200, body="<html>Sign in</html>", after=1))
+
+    assert [each.outcome for each in office.push().contacts] == ["failed"]
+    assert "it was sent, and then: the answer is not the service's own JSON" in office.last_push()["error"]
+    assert [each.outcome for each in office.push().contacts] == ["pushed"]
+    assert (office.outcomes(), len(office.service.written)) == (["pushed"], 1)
+
+
+@pytest.mark.parametrize("address", [["1 Old Road"], "1 Old Road", 1])
+def test_what_stands_where_an_object_belongs_is_never_written_over(office: Office, address: object) -> None:
+    office.configure('[accela.map.Client]\n"firstName" = "FirstName"\n"address.city" = "City"\n')
+    office.service.contacts["253"]["address"] = address
+    linked(office, City="Elsewhere")
+
+    report = office.push()
+
+    assert (report.outcome, office.outcomes(), office.calls()) == ("unfinished", ["failed"], (1, 0))
+    assert office.last_push()["error"] == "no object, but something else stands in address; it is left alone"
+    office.configure(NAMES)
+    assert [each.outcome for each in office.push().contacts] == ["pushed"]
+    assert office.service.contacts["253"]["address"] == address
+
+
+def test_a_contact_that_is_nested_too_deeply_to_be_written_again_fails_alone(office: Office) -> None:
+    linked(office)
+    nested = '{"id": "253", "deep": ' + "[" * 600 + "]" * 600 + "}"
+    office.service.faults.append(AccelaFault("answer", "GET", status=200, body=f'{{"result": [{nested}], "status": 200}}'))
+
+    assert [each.outcome for each in office.push().contacts] == ["failed"]
+    assert office.calls() == (1, 0)
+    assert office.push().outcome == "done"

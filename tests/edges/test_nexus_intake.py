@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
+from itertools import permutations
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -346,6 +347,26 @@ def test_what_comes_again_changes_nothing_and_is_counted(taker: Taker) -> None:
     assert everything(taker) == before
     assert taker.rows("select times from _messages") == [(3,)]
     assert len(taker.changes()) == 1
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_which_bytes_of_a_message_came_first_makes_no_difference(taker: Taker, order: Sequence[int]) -> None:
+    def digest(body: bytes) -> str:
+        return sha256(body).hexdigest()
+
+    # The same words in two layouts, and between the two, by their hashes, another message of that moment.
+    layouts = [
+        json.dumps(json.loads(message(details={"FirstName": "Ada"})), indent=width, separators=(",", ":")).encode()
+        for width in range(8)
+    ]
+    low, high = min(layouts, key=digest), max(layouts, key=digest)
+    others = (message(details={"FirstName": f"Grace {number}"}) for number in range(1000))
+    between = next(body for body in others if digest(low) < digest(body) < digest(high))
+    for place in order:
+        taker.take([low, between, high][place])
+    assert taker.rows("select FirstName from NexusClient") == [("Ada",)]
+    assert taker.rows("select count(*), sum(times) from _messages") == [(2, 3)]
+    assert taker.changes()[0][1] == "insert"
 
 
 def test_the_broker_id_names_a_message_and_two_contents_under_one_id_are_two_messages(taker: Taker) -> None:

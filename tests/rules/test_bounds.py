@@ -64,3 +64,13 @@ def test_ties_have_no_more_calls_than_twenty_passes_over_what_is_known() -> None
     with pytest.raises(PagingError, match="hold still"):
         bounds.end_pass_of_ties(2, passes=2, met=20)
     bounds.end_pass_of_ties(2, passes=2, met=30)
+
+
+def test_part_of_a_list_has_its_twenty_passes_however_little_of_it_is_known() -> None:
+    bounds = Bounds()
+    for number in range(1, MOST_PASSES):
+        for _ in range(6):
+            bounds.take(7, 7)
+        bounds.end_pass_of_ties(6, passes=number, met=1)
+    with pytest.raises(PagingError, match="hold still"):
+        bounds.end_pass_of_ties(6, passes=MOST_PASSES, met=1)

@@ -20,14 +20,14 @@ from rules.stream_model import FollowedStream
 
 LONG = bool(os.environ.get("DELTA_MIRROR_LONG"))
 MACHINE = settings(
-    max_examples=10_000 if LONG else 100,
+    max_examples=4_000 if LONG else 100,
     stateful_step_count=60 if LONG else 30,
     deadline=None,
     derandomize=not LONG,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-TABLE = settings(max_examples=2_000 if LONG else 40, deadline=None, derandomize=not LONG, print_blob=True)
+TABLE = settings(max_examples=1_000 if LONG else 40, deadline=None, derandomize=not LONG, print_blob=True)
 
 ORDERS: list[Order] = [
     "ascending",

@@ -95,8 +95,13 @@ def test_section_is_told_by_subtype_by_reason_and_by_keys(section: Any) -> None:
     assert read(message(None, details, identifier=HOME)).place.section == section.name
 
 
-def test_client_type_is_another_name_of_the_account_section() -> None:
-    assert read(message("Client Type", {"ClientType": "Pretrial"})).place.section == "Account Details"
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [("Client Type", "Account Details"), ("Court Case", "Case Details"), ("Court Case Details", "Case Details")],
+)
+def test_some_sections_have_another_name(other: str, name: str) -> None:
+    assert read(message(other, {"Status": "Active"}, identifier=HOME)).place.section == name
+    assert read(message(None, {"Status": "Active"}, reason=f"{other} Updated", identifier=HOME)).place.section == name
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,15 @@ def test_unordered_tie_is_read_until_as_many_have_shown_as_a_pass_lists() -> Non
     assert calls <= MOST_PASSES * (130 // 20 + 1)
 
 
+def test_shuffled_ties_that_follow_each_other_are_whole_although_some_records_bear_no_date() -> None:
+    feed = Feed(Dials(clamp=7, order="ties shuffled", short_pages="even", dated="some"))
+    for tie in ("a", "b"):
+        for number in range(35):
+            feed.change(f"{tie}{number:04}")
+        feed.now += 14 * TICKS
+    settle(FollowedStream(feed))
+
+
 # How exactly StartDate is read
 
 

@@ -28,6 +28,7 @@ FINE = Accepted("t-1")
 SCRIPT = Accepted("t-1", "emse_error")
 BROKEN = Refusal(500, "internal_server_error", "t-1")
 LOST = Lost("time is out")
+GATEWAY = Refusal(504, "status_504", "t-1")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ LOST = Lost("time is out")
         (SCRIPT, BEFORE, "partly", FIELDS, False),
         (BROKEN, BEFORE, "failed", FIELDS, False),
         (LOST, BEFORE, "failed", FIELDS, True),
+        (GATEWAY, BEFORE, "failed", FIELDS, True),  # it has given up waiting, and a slow script need not have
         # A mapped field that was right before is wrong now: somebody else, or a script.
         (FINE, {**DONE, "lastName": "Else"}, "partly", ("lastName",), False),
     ],

@@ -1,6 +1,7 @@
 """When a list that is read by page numbers has proved complete, and when it has not."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -177,6 +178,26 @@ def test_empty_page_is_spared_once_a_pass_has_listed_as_many_as_the_one_before()
     assert under_way.has_listed_as_before
 
 
+def test_shuffled_list_with_later_entries_in_its_midst_is_complete_by_quiet_passes_alone() -> None:
+    under_way = sweep()
+    later = (NOW + 1, NOW + 2, NOW + 3, NOW + 4)
+    # Nobody can tell from the one entry that counts, in each of these passes, that the list is shuffled; 2 was never shown.
+    assert not read(under_way, later[0], 1, later[1], later[2])
+    assert not read(under_way, 1, later[2], later[0], later[3])
+    under_way.take([(1, 1)], FUTURE)
+    assert not under_way.has_listed_as_before  # so its empty page is not spared either
+    under_way.end_pass()
+    assert not read(under_way, later[1], 2, later[0], later[1])
+    passes = [read(under_way, later[1], 2, 1, later[0]) for _ in range(QUIET_PASSES_SHUFFLED)]
+    assert passes == [False] * (QUIET_PASSES_SHUFFLED - 1) + [True]
+
+
+def test_later_entries_behind_all_that_counts_delay_nothing() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, NOW + 1)
+    assert read(under_way, 1, 2, NOW + 2, NOW + 1)
+
+
 def page(*dates: int) -> Page:
     entries = [Record(str(when), Instant(when, "then"), None, False, {}, {}) for when in dates]
     return Page(entries=entries, digests=dates, last_change=None, clock=NOW)
@@ -203,6 +224,17 @@ def test_part_of_a_list_that_does_not_ascend_over_its_pages_has_no_order(second:
     under_way = sweep(whole=False)
     under_way.receive(page(2, 4), FUTURE)
     assert under_way.receive(page(*second), FUTURE) == "unordered"
+
+
+def test_part_of_a_shuffled_list_whose_last_page_shows_undated_entries_has_no_order() -> None:
+    under_way = sweep(whole=False)
+    end = page(3, NOW + 1)
+    undated = Record("undated", None, None, False, {}, {})
+    end = replace(end, entries=[undated, *end.entries], digests=[99, *end.digests])
+    for first, verdict in (((1, 2), "another pass"), ((2, 1), "another pass"), ((1, 2), "unordered")):
+        tied = replace(page(*sorted(first)), digests=first)  # equals, in another order at each call
+        assert under_way.receive(tied, FUTURE) == "open"
+        assert under_way.receive(end, FUTURE) == verdict
 
 
 def test_page_that_comes_twice_is_counted_once() -> None:

@@ -86,15 +86,21 @@ class Accela:
 
         Raises:
             CredentialsError, LimitedError, UnreachableError: nothing can be asked now, of any contact.
-            ProtocolError: the answer is no contact, or another one.
+            ProtocolError: the answer is no contact, or another one, or did not come whole to the last attempt.
         """
         call = Call("reading a contact", API_URL)
 
+        # What fails to the last attempt fails at this contact: with others it may not. Only where nothing can be reached at
+        # all, or a pause is asked for, it concerns them, too.
         def attempt() -> Contact | Refusal:
-            answer = self._call(call, "GET", contact_id)
+            try:
+                answer = self._call(call, "GET", contact_id)
+            except NoAnswerError as error:
+                if error.was_sent and self._transport.is_last(call):
+                    raise ProtocolError(f"no whole answer ({error.trouble})") from error
+                raise
             found = read_contact(answer, contact_id)
             pause = asked_pause(answer)
-            # To the last attempt it is an answer about this contact: with others the service may not fail.
             if isinstance(found, Refusal) and found.is_passing and not self._transport.is_last(call, pause):
                 raise _failure(found, pause)
             return found

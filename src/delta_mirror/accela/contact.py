@@ -110,11 +110,18 @@ def differing(contact: Contact, wanted: Wanted) -> list[str]:
     return [field for field, value in wanted.items() if shown(contact, field) != comparable(field, value)]
 
 
+def obstructed(contact: Contact, wanted: Wanted) -> list[str]:
+    """Return the names of what *contact* holds where an object belongs that has a *wanted* part: setting it would wipe that."""
+    above = dict.fromkeys(field.rpartition(".")[0] for field in wanted)
+    return [name for name in above if name and not isinstance(contact.get(name), dict | None)]
+
+
 def with_fields(contact: Contact, wanted: Wanted, *, blank: Literal[""] | None = None) -> Contact:
     """Return *contact* with all *wanted* fields set and nothing else changed; *blank* is how a field is cleared.
 
-    An enumeration is set by its value alone: with the text of the old value beside the new one, two answers would be possible.
-    Of the other kinds, what holds the wanted already stays in the service's own form (a date with its midnight, say).
+    Nothing of it may be `obstructed`. An enumeration is set by its value alone: with the text of the old value beside the new
+    one, two answers would be possible. Of the other kinds, what holds the wanted already stays in the service's own form (a
+    date with its midnight, say).
     """
     changed = dict(contact)
     for field, value in wanted.items():

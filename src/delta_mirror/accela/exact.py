@@ -13,11 +13,13 @@ Invariants:
 import json
 from typing import NoReturn, TypeAlias
 
-from delta_mirror.core.exact_json import Digits, UnreadableError
+from delta_mirror.core.exact_json import Digits, UnreadableError, is_deeper
 
 __all__ = ["Digits", "Json", "UnreadableError", "read_json", "write_json"]
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | bool | None"  # a number is a `Digits`, which is a str
+
+DEEPEST = 100  # levels; what is read has to be written again, and each level takes its share of the stack
 
 
 def read_json(body: bytes) -> Json:
@@ -30,6 +32,8 @@ def read_json(body: bytes) -> Json:
         found: Json = json.loads(body, parse_int=Digits, parse_float=Digits, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise UnreadableError("the answer is not JSON") from None  # the error of json carries the text
+    if is_deeper(found, DEEPEST):
+        raise UnreadableError("the answer is nested too deeply")
     return found
 
 

@@ -19,6 +19,9 @@ from delta_mirror.errors import RefusedError
 COLUMNS = ("entity", "id", "contact_id", "tenant_id", "location_id")
 
 
+_OTHER_MARKS = {"semicolons": ";", "tabs": "\t"}  # what spreadsheets write in their place
+
+
 class FileRow(NamedTuple):
     """One row of a file: the line it ends on, the record, and its contact, empty where the link is to go."""
 
@@ -57,7 +60,9 @@ def _check_head(head: Sequence[str]) -> None:
     needed = COLUMNS[:3]
     lacking = [name for name in needed if name not in head]
     if lacking:
-        raise RefusedError(f"the first line must name the columns {', '.join(needed)}; it lacks {lacking[0]}")
+        other = next((name for name, mark in _OTHER_MARKS.items() if len(head) == 1 and mark in head[0]), None)
+        advice = f"; its fields are parted by {other}: save it with commas" if other else ""
+        raise RefusedError(f"the first line must name the columns {', '.join(needed)}; it lacks {lacking[0]}{advice}")
     unknown = [name for name in head if name not in COLUMNS]
     if unknown:
         raise RefusedError(f"the first line names {unknown[0]!r}, which is no column; known are {', '.join(COLUMNS)}")
@@ -87,6 +92,8 @@ def _read_row(line: int, cells: Mapping[str, str], entities: Sequence[str]) -> F
         raise RefusedError(f"line {line} names an entity that there is not; known are {', '.join(entities)}")
     if not row["id"]:
         raise RefusedError(f"line {line} names no id; give the record's, as it stands in the mirror")
+    if not row["id"].isprintable():
+        raise RefusedError(f"line {line} has an id that no record can have; give the record's, as it stands in the mirror")
     if not row["contact_id"].isprintable():
         raise RefusedError(f"line {line} has a contact_id that no contact can have; give the id that Accela shows")
     places = [_place(line, name, row.get(name, ""), is_needed=entity != NEXUS) for name in ("tenant_id", "location_id")]

@@ -263,7 +263,7 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _shown(name: str) -> str:
-    return name if name.isprintable() and name else repr(name)
+    return name if name.isprintable() and name and name == name.strip() else repr(name)
 
 
 # ---- asking it

@@ -56,6 +56,11 @@ class Refusal(NamedTuple):
         """Whether the same question may be answered well a moment later: the server failed, or took too long."""
         return self.status >= 500 or self.status == 408
 
+    @property
+    def is_timeout(self) -> bool:
+        """Whether something in between gave up waiting: the service itself may still be at it."""
+        return self.status in (408, 502, 504)
+
     def __str__(self) -> str:
         """Return it as messages have it: without the service's own words, which can hold values, and alike for many contacts."""
         about = f", naming {', '.join(self.named)}" if self.named else ""
@@ -118,8 +123,8 @@ def judge(fields: Sequence[str], wanted: Wanted, told: Told, before: Contact, af
     if not missed and not spoilt:
         return Verdict("pushed", tuple(fields), (), beside, None, warning, trace_id)
     if not isinstance(told, Accepted) and len(missed) == len(fields):
-        is_lost = isinstance(told, Lost)
-        return Verdict("failed", tuple(fields), missed, beside, _said(told), None, trace_id, is_open=is_lost)
+        may_come = isinstance(told, Lost) or told.is_timeout
+        return Verdict("failed", tuple(fields), missed, beside, _said(told), None, trace_id, is_open=may_come)
     taken_back = (*missed, *spoilt)
     return Verdict("partly", tuple(fields), taken_back, beside, _not_taken(taken_back), warning, trace_id)
 

@@ -87,7 +87,7 @@ class Transport:
         """
         return self._attempts.persist(call, attempt)
 
-    def is_last(self, call: Call, wait: float | None) -> bool:
+    def is_last(self, call: Call, wait: float | None = None) -> bool:
         """Return whether *call* has no attempt left, and the service does not ask for a pause that concerns all calls."""
         return call.sent >= self._manners.attempts and (wait or 0.0) <= self._manners.max_wait
 

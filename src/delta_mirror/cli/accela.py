@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -89,20 +89,20 @@ def _lines_of(file: str) -> Iterator[Iterator[str]]:
     Raises:
         RefusedError: it cannot be read, or is not UTF-8.
     """
-    try:
+    with ExitStack() as stack:
         if file == STANDARD_INPUT:
             if isinstance(sys.stdin, TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8-sig", newline="")
-            yield iter(sys.stdin)
+            lines: TextIO = sys.stdin
         else:
-            with Path(file).open(encoding="utf-8-sig", newline="") as lines:
-                yield lines
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"{file} is not UTF-8; save it as UTF-8, and call again") from error
-    except OSError as error:
-        if error.filename != file:
-            raise
-        raise RefusedError(f"{file} cannot be read ({error.strerror}); name the CSV with the links") from error
+            try:
+                lines = stack.enter_context(Path(file).open(encoding="utf-8-sig", newline=""))
+            except OSError as error:
+                raise RefusedError(f"{file!r} cannot be read ({error.strerror}); name the CSV with the links") from error
+        try:
+            yield iter(lines)
+        except UnicodeDecodeError as error:
+            raise RefusedError(f"{file!r} is not UTF-8; save it as UTF-8, and call again") from error
 
 
 @command.command("push")

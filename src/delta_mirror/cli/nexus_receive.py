@@ -97,7 +97,7 @@ def _print(report: "ReceiveReport") -> None:
     messages = number_of(report.stored.messages, "message")
     click.echo(f"run {report.id}: {messages} in {seconds:.1f} s: {told(report.stored)}")
     settled = (
-        (report.lost, "had lost their locks before they were completed, and will come again"),
+        (report.lost, "had lost their locks before they were completed; those that the broker still has will come again"),
         (report.unlocked, "could not be stored, and were given back"),
     )
     for number, what in settled:

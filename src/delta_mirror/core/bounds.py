@@ -74,8 +74,11 @@ class Bounds:
         self._afford(pages, passes, self._longest_pass)
 
     def end_pass_of_ties(self, pages: int, passes: int, met: int) -> None:
-        """The same for a pass over a part of the list, while *met* different entries of the list are known in all."""
-        self._afford(pages, passes, met // (self._narrowest or self._widest or 1) + 2)
+        """The same for a pass over a part of the list, while *met* different entries of the list are known in all.
+
+        The list takes no fewer pages than its part, however few of its entries were met outside of it.
+        """
+        self._afford(pages, passes, max(pages, met // (self._narrowest or self._widest or 1) + 2))
 
     def _afford(self, pages: int, passes: int, pages_of_list: int) -> None:
         if passes >= MOST_PASSES or self.pages + pages > MOST_PASSES * pages_of_list:

@@ -130,7 +130,7 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 # ---- looking
 
 
-def is_deeper(value: Json, levels: int) -> bool:
+def is_deeper(value: object, levels: int) -> bool:
     """Return whether arrays and objects stand in one another more than *levels* deep in *value*."""
     if not isinstance(value, dict | list):
         return False

@@ -13,6 +13,8 @@ Invariants:
   the passes add up for as long as the list stays equally long.
 - Shuffled and moving at once, a list can stay equally long while one entry comes and another goes: a shuffled list is complete
   only after some more passes that bring nothing new.
+- Where later entries stand among those that count, and all are shuffled, how many of these a pass lists is drawn by lot, and
+  tells nothing. Nor does it where an entry without a date may stand on either side of the end of a part of a shuffled list.
 - Where that never comes to pass, passes that bring nothing new end the sweep; more of them where the list is shuffled.
 - A service that counts its pages from 1 sends its first page twice, shuffled perhaps so that nobody can tell. Then as many
   different entries show as a pass lists without its first page. Were they not all, a whole page would be missing, and hidden by
@@ -65,14 +67,18 @@ class Sweep:
         self._pass_before: list[int] | None = None
         self._steady: set[int] | None = None  # shown by the passes during which nothing left the list
         self._first_page: int | None = None  # entries on the first page of the present pass
+        self._shown: dict[int, None] = {}  # by the present pass, later entries too, in the order in which they first came
+        self._shown_before: dict[int, None] = {}
         self._is_shuffled = False
+        self._has_met_later = False  # in the present pass
+        self._is_mixed = False  # entries that count were listed behind later ones
         self._quiet = 0
         self._new = 0
 
     def receive(self, page: Page, future: int) -> Verdict:
         """Take the answer; what is dated after *future* lies ahead of the service's clock.
 
-        An "unordered" page is the last of a part of a list: without order, no part of the list is what lies between two dates.
+        An "unordered" page is of a part of a list: without order, no part of the list is what lies between two dates.
         """
         if self.number == 0:
             self.begin_pass()
@@ -84,6 +90,8 @@ class Sweep:
             if not self.whole and not self._goes_on_ascending(page):
                 return "unordered"
             self.take(page.dated, future)
+            if self._has_doubtful_end(page):
+                return "unordered"
         self._page_before = page.digests
         ends = not page.entries or (self.has_listed_as_before if self.whole else self.beyond is not None)
         self.number = 0 if ends else self.number + 1
@@ -99,13 +107,20 @@ class Sweep:
             before is None or all(when is None or when >= before or digest in known for digest, when in page.dated)
         )
 
+    def _has_doubtful_end(self, page: Page) -> bool:
+        """Return whether, of *page*, which ends a part of a shuffled list, it is drawn by lot how much belongs to that part."""
+        return not self.whole and self._is_shuffled and self.beyond is not None and len(page.dates) < len(page.entries)
+
     def take(self, dated: Iterable[tuple[int, int | None]], future: int) -> None:
         """Count the entries of a page, (digest, ticks) each; what is dated after *future* lies ahead of the service's clock."""
         for digest, ticks in dated:
+            self._shown.setdefault(digest)
             if ticks is not None and ticks > self.cutoff:
                 self.beyond = ticks if self.beyond is None else min(ticks, self.beyond)
                 if not self.whole or ticks <= future:
+                    self._has_met_later = True
                     continue
+            self._is_mixed = self._is_mixed or self._has_met_later
             self._pass.append(digest)
             if digest not in self._seen:
                 self._seen.add(digest)
@@ -117,7 +132,13 @@ class Sweep:
     @property
     def has_listed_as_before(self) -> bool:
         """Whether this pass has listed as many entries as the pass before did in all, so that its empty page can be spared."""
-        return self._pass_before is not None and len(self._pass) >= len(self._pass_before)
+        is_as_long = self._pass_before is not None and len(self._pass) >= len(self._pass_before)
+        return is_as_long and not self._is_drawn_by_lot
+
+    @property
+    def _is_drawn_by_lot(self) -> bool:
+        """Whether chance decides how many of the entries that count a pass lists."""
+        return self.whole and self._is_shuffled and self._is_mixed
 
     def end_pass(self) -> bool:
         """Close the pass; return whether the list has proved complete."""
@@ -127,15 +148,20 @@ class Sweep:
         else:
             self._steady = None
         self._quiet = 0 if self._new else self._quiet + 1
-        self._is_shuffled = self._is_shuffled or (before is not None and not _same_order(this, before))
+        self._is_shuffled = self._is_shuffled or (before is not None and not self._is_as_before(this, before))
         shows_all = self._shows_all(len(this))
         self.passes += 1
         self._pass_before, self._pass, self._first_page, self._new = this, [], None, 0
+        self._shown_before, self._shown = self._shown, {}
         return shows_all or self._quiet >= (QUIET_PASSES_SHUFFLED if self._is_shuffled else QUIET_PASSES)
+
+    def _is_as_before(self, this: Sequence[int], before: Sequence[int]) -> bool:
+        """Return whether the list has come in the order of the pass before, what counts and what is later."""
+        return _same_order(this, before) and _same_order(list(self._shown), list(self._shown_before))
 
     def _shows_all(self, listed: int) -> bool:
         """Return whether the passes during which nothing left the list have shown all that it has."""
-        if self._steady is None or (self._new and not self._steady >= self._seen):
+        if self._is_drawn_by_lot or self._steady is None or (self._new and not self._steady >= self._seen):
             return False
         if not self._is_shuffled:
             return len(self._steady) >= listed
@@ -148,6 +174,7 @@ class Sweep:
         """Start over at the first page."""
         self.beyond = self._end = None
         self.pages = 0
+        self._has_met_later = False
 
 
 def _same_order(this: Sequence[int], before: Sequence[int]) -> bool:

@@ -7,6 +7,8 @@ Invariants:
   in which batches, how often, and where a run was killed, makes no difference.
 - A message is known by the broker's id, else by its content. One that comes again changes nothing. Two messages under one id of
   the broker are still two: the second is known by its content.
+- The same content in other bytes is the same message, and stands at two places among those of its moment, which its bytes
+  tell apart: at both, so that it makes no difference which came first.
 - Nothing that is handed over is lost: what cannot be read stands in the log of messages and in quarantine, whole.
 - The log of changes tells of every message that changed something, in the order in which they were taken.
 """
@@ -212,6 +214,8 @@ class _Batch:
         if known not in (None, "quarantined"):
             self._again[id_] += self._times
             self.tallied.repeated += 1
+            if isinstance(each, Message) and each.place in self._held:
+                self._put(each, self._held[each.place])
             return "repeated"
         times = self._times + earlier
         if isinstance(each, Unreadable):
@@ -243,12 +247,23 @@ class _Batch:
         return outcome
 
     def _apply(self, message: Message) -> Outcome:
-        """Put *message* in its place, and note what that has changed."""
+        """Apply a message that was not taken before; return whether it was the newest of its place."""
         place, tallied = message.place, self.tallied
         held = self._held.get(place)
         if held is None:
             held = self._held[place] = Held()
         is_older = message.statement.order < held.newest
+        has_changed = self._put(message, held)
+        if is_older:
+            tallied.superseded += 1
+            return "superseded"
+        tallied.unchanged += not has_changed
+        tallied.applied += 1
+        return "applied"
+
+    def _put(self, message: Message, held: Held) -> bool:
+        """Put *message* in its place, of which *held* is held; note what that has changed, and return whether it has."""
+        place, tallied = message.place, self.tallied
         before = dict(held.values) if held.is_there else None
         if held.take(message.statement):
             self._touched[place] = held
@@ -257,16 +272,12 @@ class _Batch:
             self._new_clients[place.client_id] = None
             self._changes.append(ChangedClient(place.client_id, None))
             tallied.inserted += 1
-        elif fields := find_differences(place, before, held.values if held.is_there else None):
+            return True
+        fields = find_differences(place, before, held.values if held.is_there else None)
+        if fields:
             self._changes.append(ChangedClient(place.client_id, fields))
             tallied.replaced += 1
-        elif not is_older:
-            tallied.unchanged += 1
-        if is_older:
-            tallied.superseded += 1
-            return "superseded"
-        tallied.applied += 1
-        return "applied"
+        return bool(fields)
 
     def _write(self) -> None:
         tx, tables, tallied = self._tx, self._tables, self.tallied

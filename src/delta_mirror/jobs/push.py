@@ -20,7 +20,7 @@ from functools import partial
 from typing import TypeVar
 
 from delta_mirror.accela.api import Accela, Agency
-from delta_mirror.accela.contact import Contact, Wanted, differing, marks, shown, with_fields
+from delta_mirror.accela.contact import Contact, Wanted, differing, marks, obstructed, shown, with_fields
 from delta_mirror.accela.mapping import EntityMap, build, crowded, newest_first
 from delta_mirror.accela.push_plan import (
     ENDED,
@@ -198,6 +198,11 @@ class _Run:
         self._report.contacts.append(pushed)
         if contact is None or (due.left is not None and self._settle_left(due, due.left, contact, pushed)):
             return
+        if names := obstructed(contact, built.wanted):
+            self._take(
+                pushed, Verdict("failed", error=f"no object, but something else stands in {', '.join(names)}; it is left alone")
+            )
+            return
         fields = differing(contact, built.wanted)
         pushed.changes = {name: (shown(contact, name), built.wanted[name] or "") for name in fields}
         if not fields:
@@ -232,7 +237,7 @@ class _Run:
             found = self._ask(partial(self._service.get, contact_id))
         except ProtocolError as error:
             self._silent_in_a_row += 1
-            return Verdict("failed", error=str(error))
+            return Verdict("failed", error=str(error), is_open=True)
         if not isinstance(found, Refusal):
             return found
         self._silent_in_a_row += not found.is_final

@@ -271,7 +271,7 @@ class Reception:
                 self._hand.came(locked)
                 continue
             left = asked_at + seconds - self._monotonic()
-            if left > NEARLY:
+            if left > NEARLY and not self._has_failed:
                 self._rest(min(left, EARLY))
             self._hand.came_up_empty()
 

@@ -96,7 +96,7 @@ class Bus:
         self._ahead = 0.0  # seconds by which the broker's clock is ahead of ours
 
     def take(self, seconds: int) -> Locked | None:
-        """Return a message under a lock, None where none came within *seconds*.
+        """Return a message under a lock, None where none came within *seconds*, or before `stop_taking` broke it off.
 
         Raises:
             CredentialsError: the key is refused, or may not listen.
@@ -112,7 +112,12 @@ class Bus:
             answer = self._ask(call, "POST", f"{self._path}/messages/head?timeout={seconds}", patience=seconds)
             return self._read(call, answer, lambda: self._locked(answer))
 
-        return self._attempts.persist(call, attempt)
+        try:
+            return self._attempts.persist(call, attempt)
+        except UnreachableError:
+            if line.is_down:
+                return None
+            raise
 
     def complete(self, locked: Locked) -> bool:
         """Take a message off the subscription for good; return whether its lock still held. Errors as of `take`."""

@@ -93,7 +93,10 @@ class Route:
 
 
 class Line:
-    """One connection along *route*; not for two threads at once, but for `hang_up`. `sent` counts the requests."""
+    """One connection along *route*; not for two threads at once, but for `hang_up`.
+
+    `sent` counts the requests, `is_down` says that it was hung up.
+    """
 
     def __init__(self, route: Route, manners: Manners, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self.sent = 0
@@ -103,7 +106,7 @@ class Line:
         self._monotonic = monotonic
         self._connection: http.client.HTTPConnection | None = None
         self._used_at = 0.0
-        self._is_down = False
+        self.is_down = False
 
     def ask(self, wanted: str, method: str, target: str, authorization: str, *, patience: float = 0.0) -> Answer:
         """Return the answer to one request without a body, read whole, whatever its status.
@@ -112,7 +115,8 @@ class Line:
 
         Raises:
             UnansweredError: none came, or only a part.
-            UnreachableError: none can come until something is mended: TLS, an address that cannot be called.
+            UnreachableError: none can come until something is mended: TLS, an address that cannot be called; or the line was
+                hung up.
             ProtocolError: it is too large.
         """
         headers = {"Authorization": authorization, "User-Agent": USER_AGENT}
@@ -127,6 +131,8 @@ class Line:
                 body = _body_of(response)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
+            if self.is_down:  # nobody's failure, and no other attempt could do better
+                raise UnreachableError(f"{wanted}: broken off, for the run ends.") from error
             raise self._failure(wanted, error) from error
         except BaseException:
             self.close()
@@ -147,7 +153,7 @@ class Line:
 
     def hang_up(self) -> None:
         """Break off whatever is being asked, from another thread, and let nothing more be asked."""
-        self._is_down = True
+        self.is_down = True
         sock = None if self._connection is None else self._connection.sock
         if sock is not None:
             with suppress(OSError):  # closed in the meantime
@@ -156,7 +162,7 @@ class Line:
 
     def _open(self) -> http.client.HTTPConnection:
         """Return the connection, opened anew where the broker may have closed it in a pause."""
-        if self._is_down:
+        if self.is_down:
             raise ConnectionAbortedError
         connection = self._connection
         if connection is not None and self._has_ended(connection):

@@ -171,8 +171,9 @@ def _spellings() -> dict[str, Section]:
         whole = compact(section.name)
         for spelling in (whole, whole.removesuffix("details"), f"{whole.removesuffix('details')}details"):
             found[spelling] = section
-    account = BY_NAME["Account Details"]
-    found |= {"clienttype": account, "clienttypedetails": account, "picture": BY_NAME["Profile Picture"]}
+    others = {"clienttype": "Account Details", "courtcase": "Case Details", "picture": "Profile Picture"}
+    for spelling, name in others.items():
+        found[spelling] = found[f"{spelling}details"] = BY_NAME[name]
     return found
 
 
