@@ -53,8 +53,16 @@ lint: $(DEV_STAMP)  ## format, ruff, types, import contracts; changes nothing
 wheel: $(DEV_STAMP)  ## build the wheel, install it into a clean virtual environment, run it from there
 	@.ci/try-wheel $(BIN)/python
 
+.PHONY: lowest
+lowest: $(DEV_STAMP)  ## the tests that touch dependencies, with the oldest versions that are allowed
+	@.ci/try-lowest $(BIN)/python $(WORKERS)
+
+.PHONY: audit
+audit: $(DEV_STAMP)  ## known vulnerabilities of the dependencies; says so where they cannot be looked up
+	@.ci/audit $(BIN)/python
+
 .PHONY: check
-check: lint wheel test  ## all of it, as CI does: lint, wheel, and last the tests, those of the documentation among them
+check: lint wheel audit lowest test  ## all of it, as CI does, and last all tests, those of the documentation among them
 
 .PHONY: bench
 bench: $(STAMP)  ## the program beside bare loops; ARGS="--records 5000 --rounds 1" STARTER="--sales 5000 --rounds 1" for a short one

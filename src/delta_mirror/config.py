@@ -19,10 +19,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, get_args
 from urllib.parse import urlsplit
 
+from delta_mirror.core.maintenance import Maintenance
 from delta_mirror.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 ENTITIES = ("Client", "Employee", "Appointment", "Sale", "EmployeeSchedule", "EmployeeActual")
 MAPPED_ENTITIES = (*ENTITIES, "NexusClient")  # those of which a record can be tied to an Accela contact
@@ -36,6 +40,7 @@ FEED_REACH = 7 * DAY - 10 * MINUTE  # the feed reaches back 7 days (docs/service
 
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
+_CLOCKS = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)", re.ASCII)
 _MODE = re.compile(r"0?[0-7]{3}", re.ASCII)
 _URL = re.compile(r"[!-~]+", re.ASCII)
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::\d+)?", re.ASCII)
@@ -110,7 +115,7 @@ class HttpSection:
 
 @dataclass(frozen=True, slots=True)
 class DdsSection:
-    """`[dds]`. `overlap` and `first_window` are seconds, `first_window` with its margin already taken off.
+    """`[dds]`. `overlap` and `first_window` are seconds, `first_window` with its margin already taken off. `zone` is a name.
 
     URLs end in no slash; `public_api_url` is empty where `apps/tenant` is to be asked. No `locations` means all that it lists.
     """
@@ -126,7 +131,17 @@ class DdsSection:
     calls_per_minute: int
     calls_per_day: int
     parallel: int
+    maintenance: Maintenance | None
+    zone: str
     locations: tuple[Location, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpsSection:
+    """`[ops]`: who is told of each run. None: nobody."""
+
+    metrics_file: Path | None
+    ping_url: Secret | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +199,15 @@ _SECTIONS = {
     "mirror": MirrorSection,
     "http": HttpSection,
     "dds": DdsSection,
+    "ops": OpsSection,
     "starter": StarterSection,
     "nexus": NexusSection,
     "accela": AccelaSection,
 }
-_ALWAYS = ("mirror", "http", "starter")  # read with all their defaults where the file does not have them
+_ALWAYS = ("mirror", "http", "ops", "starter")  # read with all their defaults where the file does not have them
 _SECRETS = (
     ("dds", "client_secret"),
+    ("ops", "ping_url"),
     ("starter", "key_passphrase"),
     ("nexus", "key"),
     ("accela", "app_secret"),
@@ -200,7 +217,10 @@ _SECRETS = (
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration. `warnings` are for standard error: the file can be used, but should be mended."""
+    """A whole configuration. `warnings` are for standard error: the file can be used, but should be mended.
+
+    `secret_files` are the files that it takes secrets from, under the keys that name them.
+    """
 
     path: Path
     mirror: MirrorSection
@@ -210,6 +230,8 @@ class Config:
     warnings: tuple[str, ...]
     nexus: NexusSection | None = None
     accela: AccelaSection | None = None
+    ops: OpsSection = OpsSection(None, None)
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
 
     def require_dds(self) -> DdsSection:
         """Return `[dds]`.
@@ -318,6 +340,9 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         if open_to_others and name in sections and sections[name].holds_literal(key):
             remedy = f'chmod 600 {path}, or give it as "env:NAME" or "file:PATH"'
             warnings.append(f"{path}: {name}.{key} stands there in plain text, and others may read the file; {remedy}")
+    secret_files = {
+        f"{name}.{key}": file for name, section in sections.items() for key, file in section.files_of_secrets().items()
+    }
     return Config(
         path=path,
         mirror=_read_mirror(sections["mirror"]),
@@ -327,6 +352,8 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         warnings=tuple(warnings),
         nexus=None if nexus is None else _read_nexus(nexus, environ),
         accela=None if accela is None else _read_accela(accela, environ),
+        ops=_read_ops(sections["ops"], environ),
+        secret_files=secret_files,
     )
 
 
@@ -379,6 +406,7 @@ def _read_http(section: "_Section") -> HttpSection:
 
 def _read_dds(section: "_Section", environ: Mapping[str, str]) -> DdsSection:
     """Return `[dds]`, its secrets looked up."""
+    zone = section.text("zone", "")
     return DdsSection(
         marketplace_url=section.url("marketplace_url", "https://marketplace.meevo.com", may_be_empty=False),
         public_api_url=section.url("public_api_url", "", may_be_empty=True),
@@ -391,8 +419,15 @@ def _read_dds(section: "_Section", environ: Mapping[str, str]) -> DdsSection:
         calls_per_minute=section.integer("calls_per_minute", 60, least=0),
         calls_per_day=section.integer("calls_per_day", 1000, least=0),
         parallel=section.integer("parallel", 4, least=1),
+        maintenance=section.maintenance("maintenance", "", section.zone("zone", zone)),
+        zone=zone,
         locations=section.locations("locations"),
     )
+
+
+def _read_ops(section: "_Section", environ: Mapping[str, str]) -> OpsSection:
+    """Return `[ops]`, its secret looked up."""
+    return OpsSection(metrics_file=section.path("metrics_file", ""), ping_url=section.secret_url("ping_url", environ))
 
 
 def _read_starter(section: "_Section", environ: Mapping[str, str]) -> StarterSection:
@@ -461,8 +496,13 @@ class _Section:
 
     def holds_literal(self, key: str) -> bool:
         """Return whether the secret *key* stands in the file itself."""
-        value = self._table.get(key)
+        value = self._table.get(key, "")
         return isinstance(value, str) and value != "" and not value.startswith(("env:", "file:"))
+
+    def files_of_secrets(self) -> dict[str, Path]:
+        """Return the files that `file:PATH` names, by key."""
+        named = {key: value for key, value in self._table.items() if isinstance(value, str) and value.startswith("file:")}
+        return {key: self._absolute(key, value.removeprefix("file:")) for key, value in named.items() if value != "file:"}
 
     def text(self, key: str, default: str) -> str:
         """Return a text."""
@@ -527,6 +567,48 @@ class _Section:
             return _plain_url(value)
         except ValueError as error:
             self.refuse(key, str(error))
+
+    def secret_url(self, key: str, environ: Mapping[str, str]) -> Secret | None:
+        """Return a URL that is a secret, and may have a query; None where there is none."""
+        if not self.text(key, ""):
+            return None
+        base, mark, query = self.secret(key, "", environ).reveal().partition("?")
+        if query and ("#" in query or _URL.fullmatch(query) is None):
+            self.refuse(key, "has a query with blanks, #, control characters or letters outside ASCII; escape them (%20)")
+        try:
+            return Secret(_plain_url(base) + mark + query)
+        except ValueError as error:
+            self.refuse(key, str(error))
+
+    def zone(self, key: str, name: str) -> "ZoneInfo | None":
+        """Return the time zone *name*, None where it is empty."""
+        if not name:
+            return None
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            return ZoneInfo(name)
+        # What is no key at all (a path, a folder, a NUL) is refused in other ways than what is not there.
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.refuse(key, f'is {name!r}, which is no time zone; give it as in "America/New_York"')
+
+    def maintenance(self, key: str, default: str, zone: "ZoneInfo | None") -> Maintenance | None:
+        """Return the window that `HH:MM-HH:MM` means by the clocks of *zone*; None where it is empty."""
+        value = self.text(key, default)
+        if not value:
+            return None
+        found = _CLOCKS.fullmatch(value)
+        if found is None:
+            self.refuse(key, f'is {value!r}; write a time of day from and to, such as "00:00-06:00" or "22:30-04:00"')
+        hours, minutes, end_hours, end_minutes = map(int, found.groups())
+        start, end = hours * 60 + minutes, end_hours * 60 + end_minutes
+        if max(minutes, end_minutes) > 59 or start >= DAY // MINUTE or end > DAY // MINUTE:
+            self.refuse(key, f"is {value!r}; a day has times from 00:00 to 24:00")
+        if start == end % (DAY // MINUTE):
+            self.refuse(key, f"is {value!r}, the whole day or nothing of it; not every failure can be expected")
+        if zone is None:
+            self.refuse(key, 'needs dds.zone, the time zone of the cluster, such as "America/New_York"')
+        return Maintenance(start, end, zone)
 
     def entity_path(self, key: str) -> str:
         """Return the name of a topic or a subscription as it stands in an address; it may hold slashes, and may be empty."""

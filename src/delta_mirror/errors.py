@@ -67,11 +67,13 @@ class LimitedError(UnfinishedError):
 
     Attributes:
         until: seconds since the epoch before which nothing may be called, None where the service gave no time.
+        noted_at: when an earlier call was told so, of a call that was not made for that reason; else None.
     """
 
-    def __init__(self, message: str, until: float | None = None) -> None:
+    def __init__(self, message: str, until: float | None = None, noted_at: float | None = None) -> None:
         super().__init__(message)
         self.until = until
+        self.noted_at = noted_at
 
 
 class BudgetError(UnfinishedError):

@@ -9,11 +9,9 @@ from threading import Event
 
 import pytest
 
-from delta_mirror.cli.accela_text import Watch
 from delta_mirror.cli.messages import LOGGER
-from delta_mirror.core.links import Link, Who
+from delta_mirror.cli.progress import Share
 from delta_mirror.errors import RefusedError
-from delta_mirror.jobs.push_report import Pushed, PushReport
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator.accela import AccelaCall, AccelaDials, AccelaFault, AccelaService
 from nexus_messages import HOME, message
@@ -262,15 +260,16 @@ def test_a_long_push_says_now_and_then_how_far_it_has_come(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    report = PushReport(due=9, waiting=2)
     monkeypatch.setattr(LOGGER, "propagate", True)  # whoever has set messages up before has sent them elsewhere
 
-    with caplog.at_level("INFO", LOGGER.name), Watch(quiet=False, as_lines=True, clock=lambda: now[0]) as watch:
-        for now[0] in (1.0, 11.0, 12.0, 22.0):
-            report.contacts.append(Pushed(Link(Who("Client", 11, 9, "x"), "253"), "pushed"))
-            watch(report)
+    with (
+        caplog.at_level("INFO", LOGGER.name),
+        Share("pushing", of="contacts", quiet=False, as_lines=True, clock=lambda: now[0]) as share,
+    ):
+        for done, now[0] in enumerate((1.0, 11.0, 12.0, 22.0), start=1):
+            share(done, 7)
 
-    assert caplog.messages == ["2 of 7 contacts so far", "4 of 7 contacts so far"]
+    assert caplog.messages == ["pushing: 2 of 7 contacts, 28 %", "pushing: 4 of 7 contacts, 57 %"]
 
 
 # From a message to a contact

@@ -8,6 +8,8 @@ from contextlib import closing
 import pytest
 from installed import SYNC, Ended, Shop
 
+from delta_mirror import __version__
+from delta_mirror.mirror.file import SCHEMA_VERSION
 from delta_mirror.simulator import CLIENT_ID, CLIENT_SECRET, DAY, MINUTE, World
 from delta_mirror.simulator.faults import error_in_200, html, status
 from oracle import assert_exact
@@ -138,7 +140,7 @@ def test_a_filled_mirror_does_not_change_its_mind_about_deletes(filled: Shop) ->
 def test_a_mirror_of_a_newer_version_is_refused_and_untouched(filled: Shop) -> None:
     with closing(sqlite3.connect(filled.mirror)) as mirror:
         mirror.execute("pragma user_version = 99")
-    assert_refused(filled, "newer delta-mirror (schema 99)")
+    assert_refused(filled, f"newer delta-mirror ({__version__}, schema 99; this is {__version__}, schema {SCHEMA_VERSION})")
     for command in ("status", "changes"):
         assert "newer delta-mirror" in filled.sync(command, expect=2).err
 

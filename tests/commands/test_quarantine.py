@@ -233,6 +233,21 @@ def test_what_cannot_be_fetched_remains(shop: Shop, world: World, spoil: Callabl
     assert shop.value("select count(*) from Client where _id = ?", client) == 0
 
 
+def test_what_cannot_be_fetched_within_the_maintenance_window_remains_and_is_no_failure(shop: Shop, world: World) -> None:
+    shop.configure(maintenance="11:30-12:30", zone="UTC")  # the world begins at noon
+    take_the_name_of_the_phones(shop)
+    world.add_phone(world.create("Client", ClientPhone_T=None))
+    shop.sync("deltas", expect=3)
+    tamper(shop, "drop view ClientPhone")
+    shop.service.faults.append(status(500, times=2, endpoint="latest"))
+
+    ended = shop.sync("quarantine", "retry", "--json")
+
+    assert ended.json()["outcome"] == "maintenance"
+    assert "warning: within the maintenance window ([dds] maintenance): 1 of 1 things remain in quarantine" in ended.err
+    assert shop.sync("--quiet", "quarantine", "retry")[1:] == ("", "")
+
+
 def test_drop_removes_what_is_named_says_so_and_applies_nothing(shop: Shop, world: World) -> None:
     kept, dropped = odd(world), odd(world)
     shop.sync("deltas", expect=3)

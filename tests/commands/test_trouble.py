@@ -8,14 +8,13 @@ import signal
 import socket
 import sqlite3
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from installed import PATIENCE, SYNC, Ended, Shop, assert_sound, wait_until_it_listens
+from installed import Ended, Shop, assert_sound, call, wait_until_it_listens
 
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator import CLIENT_ID, CLIENT_SECRET, DAY, MINUTE, Clock, Service, World
@@ -41,30 +40,6 @@ def copy(filled: Shop, tmp_path: Path) -> Shop:
     shop = Shop(tmp_path, filled.service)
     shutil.copy(filled.mirror, shop.mirror)
     return shop
-
-
-def call(shop: Shop, *arguments: str, expect: int, through: str = 'exec "$@"', **environment: str) -> Ended:
-    """Return how `sync` has ended, called by a shell *through* a line in which `"$@"` is the call.
-
-    Nothing may show a traceback or the secret. Not even root may pass over what file modes forbid: most people are not.
-    """
-    barred = "-dac_override,-dac_read_search"
-    bar = [] if os.geteuid() else ["setpriv", f"--inh-caps={barred}", f"--bounding-set={barred}"]
-    fixed = {"PATH": os.defpath, "HOME": str(shop.folder / "home"), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(
-        [*bar, "bash", "-c", through, "-", SYNC, *arguments],
-        cwd=shop.folder,
-        env={**fixed, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    ended = Ended(done.returncode, done.stdout, done.stderr)
-    assert ended.code == expect, f"exit {ended.code} instead of {expect}\n{ended.out}\n{ended.err}"
-    assert "Traceback" not in ended.err
-    assert CLIENT_SECRET not in ended.out + ended.err
-    return ended
 
 
 def assert_said(ended: Ended, *parts: str, times: int = 1) -> None:
@@ -178,7 +153,7 @@ def damage(path: Path) -> None:
         pytest.param(put("no mirror, but a letter\n" * 400), ("is not a SQLite file",), False, id="text"),
         pytest.param(put("a letter"), ("is not a SQLite file",), False, id="a short text"),
         pytest.param(foreign, ("is a SQLite file, but not a mirror",), False, id="a SQLite file of others"),
-        pytest.param(statement("pragma user_version = 99"), ("newer delta-mirror (schema 99)",), False, id="a newer schema"),
+        pytest.param(statement("pragma user_version = 99"), ("newer delta-mirror", "schema 99"), False, id="a newer schema"),
         pytest.param(
             statement("update _meta set value = 'example.com as somebody' where key = 'account'"),
             ("filled from example.com as somebody", f"as {CLIENT_ID}", "another name"),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import FrozenInstanceError, asdict, fields
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from delta_mirror.config import (
     Location,
     MirrorSection,
     NexusSection,
+    OpsSection,
     Secret,
     StarterColumn,
     StarterSection,
@@ -31,6 +33,7 @@ from delta_mirror.config import (
     load_config,
     read_duration,
 )
+from delta_mirror.core.maintenance import Maintenance
 from delta_mirror.dds import tables
 from delta_mirror.errors import ConfigError
 
@@ -67,6 +70,60 @@ def dds(folder: Path, text: str, environ: Mapping[str, str] = ENVIRON) -> DdsSec
     return load(folder, "[dds]\n" + text, environ).require_dds()
 
 
+# The maintenance window, and who is told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('maintenance = "00:00-06:00"', "dds.maintenance needs dds.zone"),
+        ('maintenance = "0-6"\nzone = "UTC"', 'write a time of day from and to, such as "00:00-06:00"'),
+        ('maintenance = "00:00-06:60"\nzone = "UTC"', "a day has times from 00:00 to 24:00"),
+        ('maintenance = "24:00-06:00"\nzone = "UTC"', "a day has times from 00:00 to 24:00"),
+        ('maintenance = "06:00-06:00"\nzone = "UTC"', "the whole day or nothing of it"),
+        ('maintenance = "00:00-24:00"\nzone = "UTC"', "the whole day or nothing of it"),
+        ('zone = "New York"', "dds.zone is 'New York', which is no time zone"),
+        ('zone = "../../etc/passwd"', "which is no time zone"),
+        ('zone = "America"', "which is no time zone"),
+        ("maintenance = 6", "dds.maintenance must be text in quotes, not a number"),
+    ],
+)
+def test_maintenance_window_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, f"[dds]\n{text}\n")
+
+
+@pytest.mark.parametrize("text", ["00:00-06:00", "22:30-04:00", "18:00-24:00", "23:59-00:00"])
+def test_maintenance_window_may_pass_midnight_or_end_at_it(tmp_path: Path, text: str) -> None:
+    window = dds(tmp_path, f'maintenance = "{text}"\nzone = "Europe/Berlin"\n').maintenance
+    assert window is not None
+    assert f"{window.start // 60:02}:{window.start % 60:02}-{window.end // 60:02}:{window.end % 60:02}" == text
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"http://health.example/{HIDDEN}", "must begin with https://"),
+        (f"https://user:{HIDDEN}@health.example", "holds credentials"),
+        (f"https://health.example/{HIDDEN}?a b", "has a query with blanks"),
+        (f"https://health.example/{HIDDEN}?a#b", "has a query with blanks"),
+        (f"https://health.example/{HIDDEN}#b", "has a query or a fragment"),
+        (f"https://health example/{HIDDEN}", "holds blanks"),
+        ("env:NOWHERE", "NOWHERE, which is not set"),
+    ],
+)
+def test_address_of_a_health_check_that_cannot_be_called_is_refused_and_not_shown(tmp_path: Path, url: str, said: str) -> None:
+    message = refusal(tmp_path, f'[ops]\nping_url = "{url}"\n')
+    assert "ops.ping_url" in message
+    assert said in message
+    assert "health.example" not in message
+
+
+def test_configuration_knows_the_files_that_it_takes_secrets_from(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("invented", encoding="utf-8")
+    config = load(tmp_path, '[dds]\nclient_secret = "file:a.txt"\n')
+    assert config.secret_files == {"dds.client_secret": tmp_path / "a.txt"}
+
+
 # What comes back
 
 
@@ -95,6 +152,8 @@ def test_defaults_of_dds_are_those_of_the_contract(tmp_path: Path) -> None:
         calls_per_minute=60,
         calls_per_day=1000,
         parallel=4,
+        maintenance=None,
+        zone="",
         locations=(),
     )
 
@@ -125,12 +184,17 @@ def test_every_value_of_the_file_arrives_in_its_place(tmp_path: Path) -> None:
         calls_per_minute = 0
         calls_per_day = 5000
         parallel = 1
+        maintenance = "22:30-04:00"
+        zone = "America/New_York"
         [[dds.locations]]
         tenant_id = 11
         location_id = 9
         [[dds.locations]]
         tenant_id = 11
         location_id = 10
+        [ops]
+        metrics_file = "told/delta.prom"
+        ping_url = "env:PING"
         [starter]
         source = "exports"
         key_file = "/keys/id"
@@ -139,7 +203,7 @@ def test_every_value_of_the_file_arrives_in_its_place(tmp_path: Path) -> None:
         [starter.columns]
         Sale = ["TenantId", { name = "Total ", type = "number" }, { name = "Note" }]
         """,
-        {"OTHER": "s"},
+        {"OTHER": "s", "PING": "https://Health.example/an-id/?a=b"},
     )
     assert config.starter.source == str(tmp_path / "exports")
     assert (config.starter.key_file, config.starter.known_hosts) == (Path("/keys/id"), tmp_path / "known")
@@ -162,8 +226,11 @@ def test_every_value_of_the_file_arrives_in_its_place(tmp_path: Path) -> None:
         calls_per_minute=0,
         calls_per_day=5000,
         parallel=1,
+        maintenance=Maintenance(22 * 60 + 30, 4 * 60, ZoneInfo("America/New_York")),
+        zone="America/New_York",
         locations=(Location(11, 9), Location(11, 10)),
     )
+    assert config.ops == OpsSection(tmp_path / "told" / "delta.prom", Secret("https://health.example/an-id?a=b"))
 
 
 def test_first_window_never_reaches_into_the_margin(tmp_path: Path) -> None:
@@ -376,7 +443,7 @@ def test_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, section: s
     [
         ("[mirrors]\n", "mirrors is no section; did you mean mirror?"),
         ("[DDS]\n", "DDS is no section; did you mean dds?"),
-        ("[telephone]\n", "telephone is no section; known are mirror, http, dds, starter"),
+        ("[telephone]\n", "telephone is no section; known are mirror, http, dds, ops, starter"),
         ('timeout = "30s"\n', "timeout is no section; as a key it belongs under [http]"),
         ("mirror = 5\n", "mirror must be a section, written [mirror], not a number"),
         ("[[http]]\n", "http must be a section, written [http], not an array"),
@@ -862,6 +929,7 @@ def test_example_shows_every_key_and_no_other() -> None:
         "mirror": MirrorSection,
         "http": HttpSection,
         "dds": DdsSection,
+        "ops": OpsSection,
         "starter": StarterSection,
         "nexus": NexusSection,
         "accela": AccelaSection,
@@ -888,7 +956,7 @@ def test_example_with_everything_switched_on_loads(tmp_path: Path) -> None:
 
 def test_example_says_of_every_key_what_it_means() -> None:
     keys = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if re.match(r"#?[a-z_]+ = ", line)]
-    sections = (MirrorSection, HttpSection, DdsSection, StarterSection, NexusSection, AccelaSection)
+    sections = (MirrorSection, HttpSection, DdsSection, OpsSection, StarterSection, NexusSection, AccelaSection)
     # `locations`, `columns` and `map` are tables; `contact_id` is the one key of a map that is no field.
     assert len(keys) == sum(len(fields(section)) for section in sections) - 3 + len(Location._fields) + 1
     for line in keys:
@@ -899,7 +967,7 @@ def test_example_says_of_every_key_what_it_means() -> None:
 
 
 def test_importing_the_configuration_brings_in_nothing_heavy() -> None:
-    heavy = ["click", "requests", "sqlite3", "sqlite_utils", "orjson", "dateutil", "tenacity", "difflib", "logging"]
+    heavy = ["click", "requests", "sqlite3", "sqlite_utils", "orjson", "dateutil", "tenacity", "difflib", "logging", "zoneinfo"]
     code = (
         f"import sys; before = set(sys.modules); import delta_mirror.config; print(*(set(sys.modules) - before) & set({heavy}))"
     )

@@ -93,5 +93,6 @@ def test_mirror_that_was_filled_before_there_was_the_number_has_it_after_the_nex
             tx.remember(Stream(11, 9, "Sale"), None)
     with closing(sqlite3.connect(path)) as older:
         older.execute("alter table _streams drop column records")
+        older.execute("pragma user_version = 1")
     Mirror.open(path).close()
     assert kept(path) == {HERE: 2, THERE: 1, Stream(11, 9, "Sale"): 0}

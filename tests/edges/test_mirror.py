@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from delta_mirror import __version__
 from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Drained, decide
 from delta_mirror.errors import BusyError, DiskFullError, MirrorFileError
-from delta_mirror.mirror.file import translated
+from delta_mirror.mirror.file import SCHEMA_VERSION, translated
 from delta_mirror.mirror.read import Reader
 from delta_mirror.mirror.schema import MAX_COLUMNS, OWN_TABLES, quote
 from delta_mirror.mirror.write import Deletes, Mirror
@@ -569,7 +570,7 @@ def test_own_tables_and_their_columns_exist_from_the_first_opening(path: Path) -
     with closing(sqlite3.connect(path)) as connection:
         for name, own in OWN_TABLES.items():
             assert [row[1] for row in connection.execute(f"pragma table_info({name})")] == list(own.columns)
-        assert connection.execute("pragma user_version").fetchone() == (1,)
+        assert connection.execute("pragma user_version").fetchone() == (SCHEMA_VERSION,)
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
 
 
@@ -726,7 +727,7 @@ def _foreign(path: Path) -> None:
 def _newer(path: Path) -> None:
     Mirror.open(path).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("pragma user_version = 2")
+        connection.execute("pragma user_version = 99")
 
 
 @pytest.mark.parametrize(
@@ -735,7 +736,7 @@ def _newer(path: Path) -> None:
         (lambda path: path.write_bytes(b"name,phone\n" * 1000), "is not a SQLite file"),
         (lambda path: path.mkdir(), "is a folder"),
         (_foreign, "is a SQLite file, but not a mirror"),
-        (_newer, "was written by a newer delta-mirror (schema 2)"),
+        (_newer, f"was written by a newer delta-mirror ({__version__}, schema 99; this is"),
     ],
     ids=["text", "folder", "foreign", "newer"],
 )

@@ -22,10 +22,12 @@ from delta_mirror.cli.common import (
 )
 from delta_mirror.cli.messages import tell, warn
 from delta_mirror.cli.output import as_far_as_read
+from delta_mirror.cli.progress import Share
 from delta_mirror.errors import RefusedError
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
+    from delta_mirror.jobs.push_report import PushReport
 
 STANDARD_INPUT = "-"
 
@@ -125,14 +127,19 @@ def push_command(
     Each contact is read, and written only if a mapped field differs; fields that no map names stay as they are.
     """
     config = open_config(said.config)
-    from delta_mirror.cli.accela_text import Watch, as_json_of, complain_of, print_report
+    from delta_mirror.cli.accela_text import as_json_of, complain_of, print_report
     from delta_mirror.jobs.push import run_push
     from delta_mirror.jobs.push_report import PushWishes
 
     wait = -1.0 if if_running == "wait" else 0.0
     wishes = PushWishes(limit, dry_run, retry_failed, wait, None if deadline is None else float(deadline))
     lines = said.verbose or said.log_format == "json"
-    with told_to_stop("the next run goes on with the rest") as stopped, Watch(quiet=said.quiet, as_lines=lines) as watch:
+    share = Share("pushing", of="contacts", quiet=said.quiet, as_lines=lines)
+    with told_to_stop("the next run goes on with the rest") as stopped, share:
+
+        def watch(report: "PushReport") -> None:
+            share(len(report.contacts), report.due - report.waiting)
+
         report = unless_busy(lambda: run_push(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)
     if report is None:
         return stopped.exit_code

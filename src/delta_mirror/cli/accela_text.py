@@ -8,24 +8,17 @@ Invariants:
 """
 
 import json
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.cli.messages import complain, warn
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from delta_mirror.jobs.push_report import Pushed, PushReport
 
-BETWEEN_LINES = 10.0  # seconds between two plain lines
-SHOWN_AFTER = 0.5  # seconds; a run that is over sooner shows no bar at all
 WORDS = {"sent": "sent, and not settled yet", "source_deleted": "the record is deleted; the contact is left alone"}
 
 
@@ -151,44 +144,3 @@ def _contact_as_json(each: "Pushed", *, with_values: bool) -> dict[str, object]:
         "warning": each.warning,
         "trace_id": each.trace_id,
     }
-
-
-class Watch:
-    """Shows how far a push has come: a bar on a terminal, a plain line now and then otherwise; a context manager."""
-
-    def __init__(self, *, quiet: bool, as_lines: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        self._quiet = quiet
-        self._as_lines = as_lines or not sys.stderr.isatty()
-        self._clock = clock
-        self._began = self._said_at = clock()
-        self._bar: tuple[Progress, TaskID] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar:
-            self._bar[0].stop()
-
-    def __call__(self, report: "PushReport") -> None:
-        """Take note of what *report* says now."""
-        done, whole = len(report.contacts), report.due - report.waiting
-        if self._quiet:
-            return
-        if not self._as_lines:
-            self._show(done, whole)
-        elif self._clock() - self._said_at >= BETWEEN_LINES:
-            self._said_at = self._clock()
-            tell(f"{done} of {whole} contacts so far")
-
-    def _show(self, done: int, whole: int) -> None:
-        if self._bar is None:
-            if self._clock() - self._began < SHOWN_AFTER:
-                return
-            from rich.console import Console
-            from rich.progress import Progress
-
-            progress = Progress(console=Console(stderr=True), transient=True)
-            self._bar = progress, progress.add_task("contacts", total=whole)
-            progress.start()
-        self._bar[0].update(self._bar[1], completed=done)

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from delta_mirror.jobs.selection import Selection
     from delta_mirror.mirror.read import Run
 
+    _Number = click.ParamType[int]
+    _Day = click.ParamType[date]
+else:
+    _Number = _Day = click.ParamType  # generic only in newer versions of click than the oldest that will do
+
 Command = TypeVar("Command", bound=Callable[..., object])
 Done = TypeVar("Done")
 
@@ -36,10 +41,15 @@ _JSON = json.JSONEncoder(ensure_ascii=False)  # once: `json.dumps` would build o
 
 def open_config(given: str | None) -> Config:
     """Return the configuration that *given* names, or that is found where one may lie; warn of what should not be so."""
-    config = load_config(find_config(given, os.environ, _folder(Path.cwd), _folder(Path.home)))
+    config = read_config(given)
     for warning in config.warnings:
         warn(warning)
     return config
+
+
+def read_config(given: str | None) -> Config:
+    """Return the configuration as `open_config`, and warn of nothing."""
+    return load_config(find_config(given, os.environ, _folder(Path.cwd), _folder(Path.home)))
 
 
 def _folder(find: Callable[[], Path]) -> Path | None:
@@ -50,7 +60,7 @@ def _folder(find: Callable[[], Path]) -> Path | None:
         return None
 
 
-class DurationType(click.ParamType[int]):
+class DurationType(_Number):
     """A duration such as 90s, 10m, 2h or 7d, as seconds."""
 
     name = "duration"
@@ -65,7 +75,7 @@ class DurationType(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class MomentType(click.ParamType[int]):
+class MomentType(_Number):
     """A date-time with a zone, as ticks."""
 
     name = "datetime"
@@ -81,7 +91,7 @@ class MomentType(click.ParamType[int]):
         return ticks
 
 
-class DayType(click.ParamType[date]):
+class DayType(_Day):
     """A day as names of files have it, such as 20260501."""
 
     name = "day"

@@ -17,7 +17,7 @@ from delta_mirror.cli.common import (
     unless_busy,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.cli.messages import complain, say_failure, tell, warn
 from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Watch
 
@@ -80,7 +80,7 @@ def command(
                 _print(report, dry_run=dry_run)
     finally:
         _complain(report)
-    return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
+    return stopped.exit_code or (0 if report.is_excused else EXIT_UNFINISHED)
 
 
 def _print(report: "RunReport", *, dry_run: bool) -> None:
@@ -106,7 +106,7 @@ def _complain(report: "RunReport") -> None:
         # What keeps all streams from being drained, such as refused credentials, is said once.
         if each.error and str(each.error) not in told:
             told.add(str(each.error))
-            complain(str(each.error))
+            say_failure(str(each.error), is_expected=each.is_expected)
         if each.gap:
             complain(
                 f"{each.stream}: gap: the feed can no longer tell what changed from {each.gap[0]} to {each.gap[1]}; "
@@ -114,6 +114,8 @@ def _complain(report: "RunReport") -> None:
             )
         if each.counts.quarantined:
             complain(told_of_quarantine(each.stream, each.counts.quarantined))
+    for expected in report.expected:
+        say_failure(expected, is_expected=True)
     for trouble in report.trouble:
         complain(trouble)
     if report.outcome == "stopped":
@@ -148,8 +150,10 @@ def _as_json(report: "RunReport") -> dict[str, object]:
                 "gap_from": each.gap[0] if each.gap else None,
                 "gap_to": each.gap[1] if each.gap else None,
                 "error": str(each.error) if each.error else None,
+                "expected": each.is_expected,
             }
             for each in report.streams
         ],
         "trouble": report.trouble,
+        "expected": report.expected,
     }

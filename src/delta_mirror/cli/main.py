@@ -37,6 +37,8 @@ COMMANDS = {
     "refetch": "Fetch single records anew.",
     "nexus": "Take SCRAM Nexus messages into the mirror.",
     "accela": "Tie mirrored people to Accela contacts, and push what changed.",
+    "doctor": "Look for trouble: configuration, services, clock, mirror, disk; and what to do about it.",
+    "backup": "Copy the mirror to a file, also while a run writes.",
     "demo": "Show the whole thing on a simulated salon; no account needed.",
 }
 

@@ -24,8 +24,15 @@ class _AsJson(logging.Formatter):
 class _AsText(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = {logging.ERROR: "error: ", logging.WARNING: "warning: "}.get(record.levelno, "")
-        # Names of columns come from outside: none of them may steer a terminal or begin a line of its own.
-        return prefix + "".join(each if each.isprintable() else ascii(each)[1:-1] for each in record.getMessage())
+        return prefix + printable(record.getMessage())
+
+
+def printable(text: str) -> str:
+    """Return *text* with what cannot be printed as escapes.
+
+    Names of columns and of files come from outside: none of them may steer a terminal or begin a line of its own.
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def set_up_messages(*, verbose: bool, quiet: bool, log_format: str) -> None:
@@ -50,3 +57,11 @@ def warn(message: str) -> None:
 def complain(message: str) -> None:
     """Say what kept a thing from being done."""
     LOGGER.error("%s", message)
+
+
+def say_failure(message: str, *, is_expected: bool) -> None:
+    """Complain of what went wrong; of what the maintenance window explains, nobody is to get mail."""
+    if is_expected:
+        warn(f"within the maintenance window ([dds] maintenance): {message}")
+    else:
+        complain(message)

@@ -16,7 +16,7 @@ from delta_mirror.cli.common import (
     unless_busy,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, tell
+from delta_mirror.cli.messages import complain, say_failure, tell
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -105,12 +105,13 @@ def retry_command(said: "Globals", *, ids: tuple[str, ...], as_json: bool, if_ru
         print_json(_report_as_json(report))
     else:
         _print(report, quiet=said.quiet)
-    remaining = sum(each.remains for each in report.things)
+    remaining = [each for each in report.things if each.remains]
     if remaining:
-        complain(f"{remaining} of {len(report.things)} things remain in quarantine")
+        told = f"{len(remaining)} of {len(report.things)} things remain in quarantine"
+        say_failure(told, is_expected=all(each.is_expected for each in remaining))
     for trouble in report.trouble:
         complain(trouble)
-    return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
+    return stopped.exit_code or (0 if report.is_excused else EXIT_UNFINISHED)
 
 
 @command.command("drop")
@@ -135,7 +136,7 @@ def _print(report: "RetryReport", *, quiet: bool) -> None:
     """Print a line a thing; if quiet, only of those that remain."""
     length = _length([each.thing for each in report.things])
     for each in report.things:
-        if each.remains or not quiet:
+        if not quiet or (each.remains and not each.is_expected):
             click.echo(
                 f"{each.thing.id[:length]}  {_place(each.thing)}  {each.thing.record_id or '(no id)'}  {_outcome(each)}"
                 f"{f': {each.why}' if each.why else ''}"

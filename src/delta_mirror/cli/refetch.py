@@ -15,7 +15,7 @@ from delta_mirror.cli.common import (
     unless_busy,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, tell
+from delta_mirror.cli.messages import complain, say_failure, tell
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ def command(
     else:
         _print(report, quiet=said.quiet)
     _complain(report)
-    return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
+    return stopped.exit_code or (0 if report.is_excused else EXIT_UNFINISHED)
 
 
 def _print(report: "RefetchReport", *, quiet: bool) -> None:
     """Print a line a record; if quiet, only of those that are not as the service has them."""
     for record in report.records:
-        if not (quiet and record.is_done):
+        if not (quiet and (record.is_done or record.is_expected)):
             why = f"  {record.why}" if record.outcome == "quarantined" else ""
             click.echo(f"{record.id}  {_named(record)}: {record.outcome}{why}")
     if not quiet:
@@ -91,8 +91,9 @@ def _print(report: "RefetchReport", *, quiet: bool) -> None:
 
 
 def _complain(report: "RefetchReport") -> None:
-    for why in dict.fromkeys(f"{_named(each)}: {each.why}" for each in report.records if each.outcome == "failed"):
-        complain(why)
+    failed = {f"{_named(each)}: {each.why}": each.is_expected for each in report.records if each.outcome == "failed"}
+    for why, is_expected in failed.items():
+        say_failure(why, is_expected=is_expected)
     for outcome, meaning in (
         ("not found", "the service does not know; the mirror is left as it is, for absence is no deletion"),
         ("quarantined", "came, but could not be applied and are in quarantine; `sync quarantine list` shows why"),
@@ -100,6 +101,8 @@ def _complain(report: "RefetchReport") -> None:
         for where in dict.fromkeys(_named(each) for each in report.records if each.outcome == outcome):
             number = sum(each.outcome == outcome and _named(each) == where for each in report.records)
             complain(f"{where}: {number} of the records {meaning}")
+    for expected in report.expected:
+        say_failure(expected, is_expected=True)
     for trouble in report.trouble:
         complain(trouble)
 
@@ -117,4 +120,5 @@ def _as_json(report: "RefetchReport") -> dict[str, object]:
             {**each.stream._asdict(), "id": each.id, "outcome": each.outcome, "why": each.why} for each in report.records
         ],
         "trouble": report.trouble,
+        "expected": report.expected,
     }

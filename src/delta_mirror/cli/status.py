@@ -69,7 +69,8 @@ def _check(status: "Status", max_age: int | None, *, is_selected: bool) -> int:
         return EXIT_UNFINISHED
     if max_age is None:
         return 0
-    from delta_mirror.cli.status_text import ago, span
+    from delta_mirror.cli.status_text import ago
+    from delta_mirror.core.spans import span
 
     exceeding = status.exceeding(max_age)
     by_place: dict[tuple[int, int], list[str]] = {}

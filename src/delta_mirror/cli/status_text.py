@@ -20,6 +20,7 @@ from delta_mirror.cli.common import write_whatever_comes
 from delta_mirror.cli.main import COMMANDS
 from delta_mirror.config import FEED_REACH
 from delta_mirror.core.model import Stream
+from delta_mirror.core.spans import span
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
 from delta_mirror.mirror.accela_tally import AccelaTally
@@ -78,14 +79,6 @@ def _terminal_width() -> int:
 def ago(seconds: float | None) -> str:
     """Return how long ago something was, as people say it."""
     return "never" if seconds is None else "just now" if seconds < 1 else f"{span(seconds)} ago"
-
-
-def span(seconds: float) -> str:
-    """Return a time span in its largest unit, rounded down."""
-    for size, unit in ((DAY, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{int(seconds)} s"
 
 
 def _columns(status: Status, now: float, *, verbose: bool) -> list[_Column]:

@@ -27,7 +27,7 @@ from delta_mirror.cli.common import (
     write_whatever_comes,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, tell
+from delta_mirror.cli.messages import complain, say_failure, tell
 from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import FileWatch
 
@@ -114,7 +114,7 @@ def command(
 def _exit_code(report: "VerifyReport") -> int:
     from delta_mirror.errors import UnfinishedError
 
-    if not report.is_whole or report.outcome == "stopped":
+    if not report.is_excused or report.outcome == "stopped":
         is_unfinished = report.outcome == "stopped" or any(isinstance(each.error, UnfinishedError) for each in report.streams)
         return EXIT_UNFINISHED if report.id is not None or is_unfinished else EXIT_REFUSED
     return EXIT_CHECK_FAILED if report.has_drift else 0
@@ -225,7 +225,7 @@ def _complain(report: "VerifyReport", *, asked_for_repair: bool) -> None:
                 else "--repair fetches them anew; of very many, `sync full-starter` is cheaper"
             )
             complain(f"{each.stream}: {left:,} record{_s(left)} from the export; {advice}")
-    for why in dict.fromkeys(f"{record.stream}: {record.why}" for record in report.repairs if record.why):
-        complain(why)
+    for why, is_expected in {f"{each.stream}: {each.why}": each.is_expected for each in report.repairs if each.why}.items():
+        say_failure(why, is_expected=is_expected)
     for trouble in report.trouble:
         complain(trouble)

@@ -22,6 +22,7 @@ from delta_mirror.core.window import REACH
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
 from delta_mirror.jobs.enums import refresh_enums
+from delta_mirror.jobs.outcome import outcome_of_run
 from delta_mirror.jobs.rehearsal import Rehearsal
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
@@ -32,7 +33,8 @@ from delta_mirror.mirror.ledger import Ledger
 class RunReport:
     """What became of a run. `trouble` is what kept the whole of it from being done, beside what the streams report.
 
-    `warnings` are what went wrong beside the streams and keeps nothing from being done.
+    `expected` is what did so within the maintenance window of the service, which explains it. `warnings` are what went wrong
+    beside the streams and keeps nothing from being done.
     """
 
     id: int | None = None
@@ -42,6 +44,7 @@ class RunReport:
     streams: list[Report] = field(default_factory=list)
     calls: int = 0
     trouble: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -57,7 +60,18 @@ class RunReport:
     @property
     def is_whole(self) -> bool:
         """Whether all was done: no stream failed or has a gap, and nothing new is in quarantine."""
-        return not self.trouble and not self.counts.quarantined and all(not r.error and not r.gap for r in self.streams)
+        return self.is_excused and not self.expected and not any(each.error for each in self.streams)
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether all was done but for what the maintenance window explains."""
+        is_well = all((not each.error or each.is_expected) and not each.gap for each in self.streams)
+        return is_well and not self.trouble and not self.counts.quarantined
+
+    def settle(self, ended_at: float, *, is_stopped: bool) -> None:
+        """Note when and how the run has ended."""
+        self.ended_at = ended_at
+        self.outcome = outcome_of_run(is_stopped=is_stopped, is_whole=self.is_whole, is_excused=self.is_excused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +130,9 @@ def run_deltas(
                 else Drain(stream, service, mirror, reading, report.id, go_on)
             )
             begun.append(own)
-            return own.run()
+            drained = own.run()
+            drained.is_expected = drained.error is not None and session.expects(drained.error)
+            return drained
 
         work_through(streams, drain, dds.parallel, stop)
         # Of a run that was stopped those that were broken off, too: what they have done is in the mirror.
@@ -128,8 +144,7 @@ def run_deltas(
         doubts = (session.doubt_clock(), _doubt_since(wishes.since, service.clock()))
         report.warnings += [doubt for doubt in doubts if doubt]
         _heed_refusals(report, session.ledger, dry_run=wishes.dry_run)
-        report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
-        report.ended_at = now()
+        report.settle(now(), is_stopped=stop.is_set())
         if report.id is not None:
             # Every page has added its counts with what it wrote. Of a stopped run one may be about to be committed just now.
             counts = None if stop.is_set() else report.counts
@@ -156,7 +171,7 @@ def _choose_streams(session: Session, selection: Selection, stop: threading.Even
     except StoppedError:
         return []
     except UnfinishedError as error:
-        report.trouble.append(str(error))
+        (report.expected if session.expects(error) else report.trouble).append(str(error))
         return []
     chosen = [stream for stream in streams if selection.takes(stream)]
     if not chosen:

@@ -55,8 +55,9 @@ class Reading:
 
 @dataclass(slots=True)
 class Report:
-    """What became of one stream in one run. `error` is the message of what broke its drain off, `said` what an operator may like
-    to know: tables and columns made, changes that only a deeper drain has met.
+    """What became of one stream in one run. `error` is what broke its drain off, and `is_expected` says that the service's
+    maintenance window explains it. `said` is what an operator may like to know: tables and columns made, changes that only a
+    deeper drain has met.
     """
 
     stream: Stream
@@ -66,6 +67,7 @@ class Report:
     late: int = 0
     gap: tuple[str, str] | None = None
     error: UnfinishedError | None = None
+    is_expected: bool = False
     said: list[str] = field(default_factory=list)
 
 

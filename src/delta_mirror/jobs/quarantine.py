@@ -25,6 +25,7 @@ from delta_mirror.core.plan import Counts, Drained, decide
 from delta_mirror.dds.wire import read_entry
 from delta_mirror.errors import RefusedError, UnfinishedError
 from delta_mirror.jobs.intake import take_again
+from delta_mirror.jobs.outcome import WENT_WELL, outcome_of_run
 from delta_mirror.jobs.refetch import NotFoundError, Outcome, fetch_record, outcome_of
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_mirror, open_session, work_through
 from delta_mirror.mirror.file import own_time
@@ -36,11 +37,14 @@ _FITTED = {"record", "parents"}  # the members of a body that is no entry of a p
 
 @dataclass(slots=True)
 class Retried:
-    """What became of one thing. `why` says why it remains; `outcome` is None until it was tried."""
+    """What became of one thing. `why` says why it remains, `is_expected` that the service's maintenance window explains it;
+    `outcome` is None until it was tried.
+    """
 
     thing: SetAside
     outcome: Outcome | Literal["gone", "remains"] | None = None
     why: str | None = None
+    is_expected: bool = False
     counts: Counts = field(default_factory=Counts)
     said: list[str] = field(default_factory=list)
 
@@ -59,9 +63,9 @@ class RetryReport:
     trouble: list[str] = field(default_factory=list)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether nothing remains of what was tried."""
-        return self.run.outcome == "done"
+    def is_excused(self) -> bool:
+        """Whether nothing remains of what was tried, but for what the maintenance window explains."""
+        return self.run.outcome in WENT_WELL
 
 
 def list_quarantine(config: Config) -> list[SetAside]:
@@ -153,7 +157,11 @@ def retry_quarantined(
 
         # One at a time: of two versions of one record the older comes first.
         work_through(things, retry, 1, stop)
-        outcome = "stopped" if stop.is_set() else "unfinished" if trouble or any(each.remains for each in things) else "done"
+        outcome = outcome_of_run(
+            is_stopped=stop.is_set(),
+            is_whole=not trouble and not any(each.remains for each in things),
+            is_excused=not trouble and not any(each.remains and not each.is_expected for each in things),
+        )
         # Each thing has added its counts with what it wrote. Of a stopped run one may be about to be committed just now.
         calls = 0 if session is None else session.tally.calls
         mirror.end_run(run_id, outcome, None, calls, attempt.pages)
@@ -201,7 +209,7 @@ class _Attempt:
         except NotFoundError as error:
             retried.outcome, retried.why = "remains", f"the service does not know the record; {error}"
         except UnfinishedError as error:
-            retried.outcome, retried.why = "remains", str(error)
+            retried.outcome, retried.why, retried.is_expected = "remains", str(error), self._session.expects(error)
 
     def _retry_message(self, retried: Retried) -> None:
         outcome, retried.why, intake = take_again(self._mirror, self._run_id, retried.thing)

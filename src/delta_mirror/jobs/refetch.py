@@ -23,6 +23,7 @@ from delta_mirror.core.plan import Counts, Drained, Plan, decide
 from delta_mirror.core.values import is_guid
 from delta_mirror.dds.api import Dds
 from delta_mirror.errors import ProtocolError, RefusedError, StreamRefusedError, UnfinishedError
+from delta_mirror.jobs.outcome import WENT_WELL, outcome_of_run
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
 from delta_mirror.mirror.file import own_time
@@ -52,12 +53,16 @@ class NotFoundError(Exception):
 
 @dataclass(slots=True)
 class Refetched:
-    """What became of one record at one location. `why` says what kept it from being fetched or applied."""
+    """What became of one record at one location. `why` says what kept it from being fetched or applied.
+
+    `is_expected` says that the service's maintenance window explains that.
+    """
 
     stream: Stream
     id: str
     outcome: Outcome = "not asked"
     why: str | None = None
+    is_expected: bool = False
     is_known: bool = False  # whether the mirror knew of it before
     counts: Counts = field(default_factory=Counts)
     said: list[str] = field(default_factory=list)
@@ -70,17 +75,20 @@ class Refetched:
 
 @dataclass(slots=True)
 class RefetchReport:
-    """What became of a run. `trouble` is what kept the whole of it from being done, `notes` what an operator may like to know."""
+    """What became of a run. `trouble` is what kept the whole of it from being done, `expected` what did so within the maintenance
+    window of the service, `notes` what an operator may like to know.
+    """
 
     run: Run
     records: list[Refetched]
     trouble: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every record was fetched and applied."""
-        return self.run.outcome == "done"
+    def is_excused(self) -> bool:
+        """Whether every record was fetched and applied, but for what the maintenance window explains."""
+        return self.run.outcome in WENT_WELL
 
 
 def run_refetch(
@@ -105,6 +113,7 @@ def run_refetch(
     stop = stop or threading.Event()
     started_at = now()
     trouble: list[str] = []
+    expected: list[str] = []
     notes: list[str] = []
     with Reader.open(config.mirror.path):
         pass  # a mirror is made by what fills it, and not by a path that is mistyped here
@@ -118,19 +127,23 @@ def run_refetch(
         except StoppedError:
             pass
         except UnfinishedError as error:
-            trouble.append(str(error))
+            (expected if session.expects(error) else trouble).append(str(error))
         else:
             records = _choose(session.mirror, streams, entity, selection, wanted, trouble, notes)
         pages = refetch_records(session, records, run_id, stop)
         _settle_not_found(records)
         counts = sum((record.counts for record in records), Counts())
-        is_whole = not trouble and all(record.is_done for record in records)
-        outcome = "stopped" if stop.is_set() else "done" if is_whole else "unfinished"
+        is_excused = not trouble and all(record.is_done or record.is_expected for record in records)
+        outcome = outcome_of_run(
+            is_stopped=stop.is_set(),
+            is_whole=is_excused and not expected and all(record.is_done for record in records),
+            is_excused=is_excused,
+        )
         ended_at = now()
         # Each record has added its counts with what it wrote. Of a stopped run one may be about to be committed just now.
         session.mirror.end_run(run_id, outcome, None, session.tally.calls, pages)
         run = Run(run_id, "refetch", own_time(started_at), own_time(ended_at), outcome, session.tally.calls, pages, counts)
-    return RefetchReport(run, records, trouble, notes)
+    return RefetchReport(run, records, trouble, expected, notes)
 
 
 def refetch_records(session: Session, records: Sequence[Refetched], run_id: int, stop: threading.Event) -> int:
@@ -146,7 +159,7 @@ def refetch_records(session: Session, records: Sequence[Refetched], run_id: int,
         except NotFoundError as error:
             record.outcome, record.why = "not found", str(error)
         except UnfinishedError as error:
-            record.outcome, record.why = "failed", str(error)
+            record.outcome, record.why, record.is_expected = "failed", str(error), session.expects(error)
         if stop.is_set():
             raise StoppedError
 

@@ -21,9 +21,10 @@ from typing import TypeVar
 from delta_mirror.config import Config, DdsSection
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
-from delta_mirror.dds.api import Account, Dds, Manners
+from delta_mirror.dds.api import Account, Dds, Manners, TenantMemory
 from delta_mirror.dds.tables import FEED_CHILDREN
-from delta_mirror.errors import BusyError
+from delta_mirror.errors import BusyError, UnfinishedError
+from delta_mirror.jobs.aftermath import Aftermath
 from delta_mirror.mirror.ledger import Ledger
 from delta_mirror.mirror.lock import hold
 from delta_mirror.mirror.write import Mirror
@@ -86,12 +87,21 @@ class Session:
     tally: Tally
     service: Dds
 
+    def ahead(self) -> float:
+        """Return by how many seconds the clock of this machine is ahead of the service's."""
+        return self.mirror.now() - seconds_of(self.service.clock())
+
+    def expects(self, error: UnfinishedError) -> bool:
+        """Return whether the maintenance window explains *error*, met just now by the service's clock."""
+        window = self.dds.maintenance
+        return window is not None and window.explains(error, seconds_of(self.service.clock()))
+
     def doubt_clock(self) -> str | None:
         """Return what an operator should know of this machine's clock where it differs from the service's, else None.
 
         No run depends on it: dates of the service are compared with its own clock.
         """
-        return doubt_clock(self.mirror.now() - seconds_of(self.service.clock()), "the service's")
+        return doubt_clock(self.ahead(), "the service's")
 
     def streams(self) -> list[Stream]:
         """Return the configured streams: of the configured locations, or of all that the account has; they share the budget.
@@ -124,18 +134,32 @@ def open_session(
         RefusedError: configuration or mirror cannot be used; nothing was written.
         BusyError: another run holds the mirror.
     """
+    config.require_dds()
+    with (
+        open_mirror(config, stop=stop, wait=wait, dry_run=dry_run, now=now) as mirror,
+        open_service(config, mirror, _Forgetful(mirror) if dry_run else mirror, stop=stop, now=now) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def open_service(
+    config: Config, mirror: Mirror, memory: TenantMemory, *, stop: threading.Event, now: Callable[[], float] = time.time
+) -> Iterator[Session]:
+    """Open the service, whose calls are counted in *mirror*. What apps/tenant answers is kept in *memory*.
+
+    Raises:
+        ConfigError: an address or a certificate in the configuration cannot be used.
+    """
     dds = config.require_dds()
-    with open_mirror(config, stop=stop, wait=wait, dry_run=dry_run, now=now) as mirror:
-        sleep = interruptible(stop)
-        ledger = Ledger(
-            mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock())
-        )
-        tally = Tally(ledger)
-        service = _connect(config, dds, tally, _Forgetful(mirror) if dry_run else mirror, sleep, now)
-        try:
-            yield Session(dds, mirror, ledger, tally, service)
-        finally:
-            service.close()
+    sleep = interruptible(stop)
+    ledger = Ledger(mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock()))
+    tally = Tally(ledger)
+    service = _connect(config, dds, tally, memory, sleep, now)
+    try:
+        yield Session(dds, mirror, ledger, tally, service)
+    finally:
+        service.close()
 
 
 @contextmanager
@@ -156,17 +180,23 @@ def open_mirror(
         with Mirror.in_memory(deletes=config.mirror.deletes, now=now) as mirror:
             yield mirror
         return
-    with (
-        _held(path, config.mirror.mode, wait, stop),
-        Mirror.open(
-            path,
-            mode=config.mirror.mode,
-            deletes=config.mirror.deletes,
-            account=None if config.dds is None else account_name(config.dds),
-            feed_tables=FEED_CHILDREN,
-            now=now,
-        ) as mirror,
-    ):
+    with ExitStack() as stack:
+        # From below: the file is told while the mirror is open, the health check when others may have the lock.
+        told = stack.enter_context(ExitStack())
+        stack.enter_context(_held(path, config.mirror.mode, wait, stop))
+        mirror = stack.enter_context(
+            Mirror.open(
+                path,
+                mode=config.mirror.mode,
+                deletes=config.mirror.deletes,
+                account=None if config.dds is None else account_name(config.dds),
+                feed_tables=FEED_CHILDREN,
+                now=now,
+            )
+        )
+        aftermath = Aftermath(config, mirror, now)
+        told.callback(aftermath.tell_health_check)
+        stack.callback(aftermath.tell_file)
         yield mirror
 
 
@@ -195,7 +225,7 @@ def _connect(
     config: Config,
     dds: DdsSection,
     tally: Tally,
-    memory: Mirror | _Forgetful,
+    memory: TenantMemory,
     wait: Callable[[float], None],
     now: Callable[[], float],
 ) -> Dds:

@@ -24,6 +24,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.errors import RefusedError, UnfinishedError
+from delta_mirror.jobs.outcome import outcome_of_run
 from delta_mirror.jobs.refetch import Refetched, refetch_records
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_mirror, open_session
@@ -112,7 +113,12 @@ class VerifyReport:
     @property
     def is_whole(self) -> bool:
         """Whether all was compared and, if asked for, everything that differs was asked for anew."""
-        left = any(record.outcome in ("failed", "not asked") for record in self.repairs)
+        return self.is_excused and not any(record.is_expected for record in self.repairs)
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether that is so but for what the maintenance window explains."""
+        left = any(record.outcome in ("failed", "not asked") and not record.is_expected for record in self.repairs)
         return not self.trouble and not left and not self.counts.quarantined and not any(each.error for each in self.streams)
 
     def total(self, kind: Kind) -> int:
@@ -173,7 +179,8 @@ def run_verify(
                 work.repair(session, report.id, stop)
         except StoppedError:
             pass
-        report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
+        report.outcome = outcome_of_run(is_stopped=stop.is_set(), is_whole=report.is_whole, is_excused=report.is_excused)
+        mirror.has_drift = report.has_drift
         report.ended_at = now()
         if report.id is not None:
             report.calls = 0 if session is None else session.tally.calls

@@ -5,21 +5,27 @@ Invariants:
 - A file that is not a mirror is refused before a byte of it is changed.
 - The file has its mode before SQLite writes to it, whatever the umask; SQLite gives its WAL and shared memory the same mode.
 - An exception of sqlite3 that an operator can do something about leaves `mirror/` as one of ours. Any other is a defect.
+- A file that somebody else has written cannot run anything: its views, triggers and expressions may call only what is harmless,
+  no library is ever loaded, and a mirror in which something is not what it should be is refused by what writes.
 - Own times are UTC, ISO 8601 with `Z`, to the second, so that they compare as text.
 """
 
 import os
+import re
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from delta_mirror import __version__
 from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
+from delta_mirror.mirror.schema import OWN_TABLES, fold
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
 PATIENCE = 30.0  # seconds to wait for a foreign program that locks the file
 
 
@@ -42,6 +48,8 @@ def translated(path: Path) -> Iterator[None]:
 
 def _meaning(error: sqlite3.Error, path: Path) -> DeltaMirrorError | None:
     code = getattr(error, "sqlite_errorcode", None)  # not there where the module itself, and not SQLite, complains
+    if "unsafe use of" in str(error):  # what SQLite says, without a code of its own, where `trusted_schema` forbids a function
+        return MirrorFileError(f"{path} holds something that delta-mirror has not put there, and SQLite refuses to run ({error})")
     match None if code is None else code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return DiskFullError(f"the disk under {path} is full; what was committed is sound. Make room and call again")
@@ -77,17 +85,39 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
         # Transactions are begun and ended by us alone; the threads take turns through the mirror's own lock.
         connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         try:
+            harden(connection)
             check_is_mirror(connection, path, or_empty=True)
+            check_holds_no_traps(connection, path)
             connection.execute("pragma journal_mode = wal")
             # Commits survive the death of the process; after a power failure the newest may be missing, whole.
             connection.execute("pragma synchronous = normal")
             connection.execute("pragma foreign_keys = off")
-            connection.execute("pragma trusted_schema = off")
             # The keys are random, so that a page of a feed touches pages all over the file: with SQLite's 2 MB of cache most of
             # a large mirror would be read back from the file for every page, and with a checkpoint at every 4 MB of WAL be
             # written several times over. A larger cache than this takes memory and saves little (docs/performance.md).
             connection.execute("pragma cache_size = -24576")  # KiB
             connection.execute("pragma wal_autocheckpoint = 8000")  # pages of 4 KiB
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def open_as_it_is(path: Path, patience: float) -> sqlite3.Connection:
+    """Return a connection that can write to the mirror at *path*, of which nothing is changed by opening it.
+
+    Raises:
+        MirrorFileError: there is none of today's form, or it cannot be written.
+    """
+    with translated(path):
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode=rw", uri=True, timeout=patience, isolation_level=None, check_same_thread=False
+        )
+        try:
+            harden(connection)
+            check_is_mirror(connection, path, or_empty=False)
+            check_holds_no_traps(connection, path)
+            _check_is_of_today(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -120,12 +150,45 @@ def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connecti
 def _connect_for_reading(path: Path, query: str, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.as_uri()}?{query}", uri=True, timeout=patience, isolation_level=None)
     try:
-        connection.execute("pragma trusted_schema = off")
+        harden(connection)
         check_is_mirror(connection, path, or_empty=False)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def harden(connection: sqlite3.Connection) -> None:
+    """Let *connection* trust nothing that stands in its file (sqlite.org/security.html, "Untrusted SQLite Database Files")."""
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma cell_size_check = on")
+    connection.execute("pragma mmap_size = 0")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA, False)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+
+
+def check_holds_no_traps(connection: sqlite3.Connection, path: Path) -> None:
+    """Return if there is nothing in the mirror that would act, or stand in for something else, when it is written to.
+
+    A trigger would change what is written, and the mirror would no longer be what the service has sent. Views, indexes and tables
+    of an analyst's own do neither.
+
+    Raises:
+        MirrorFileError: there is a trigger, or something that bears the name of an own table and is none.
+    """
+    for name, kind, sql in connection.execute("select name, type, sql from sqlite_master where type <> 'index'").fetchall():
+        if kind == "trigger":
+            raise MirrorFileError(
+                f"{path} holds a trigger, {name!a}, which would change what is written; nothing was written. Drop it "
+                "with any SQLite tool (drop trigger)"
+            )
+        if fold(name) in OWN_TABLES and not (kind == "table" and sql.upper().startswith("CREATE TABLE")):
+            raise MirrorFileError(
+                f"{path} holds something else where the mirror's own table {fold(name)} should be; nothing was written. Put a "
+                "backup in its place"
+            )
 
 
 def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: bool) -> None:
@@ -135,13 +198,44 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:
             raise MirrorFileError(
-                f"{path} was written by a newer delta-mirror (schema {version}); install that version or a later one"
+                f"{path} was written by a newer delta-mirror ({_program_of(connection)}schema {version}; this is {__version__}, "
+                f"schema {SCHEMA_VERSION}); install that version or a later one"
             )
         return
     if application or version or _number(connection, "select count(*) from sqlite_master"):
         raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
     if not or_empty:  # what a first run leaves behind that could not write
         raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` does")
+
+
+def _check_is_of_today(connection: sqlite3.Connection, path: Path) -> None:
+    if _number(connection, "pragma user_version") < SCHEMA_VERSION:
+        raise MirrorFileError(f"{path} was written by an older delta-mirror; the next run brings it up to date")
+
+
+def _program_of(connection: sqlite3.Connection) -> str:
+    """Return which version has given the mirror its form, as far as a newer one still says so where we look for it."""
+    with suppress(sqlite3.Error):
+        found = connection.execute("select program from _migrations order by version desc, rowid desc limit 1").fetchone()
+        if found and isinstance(found[0], str) and re.fullmatch(r"[\w.+-]{1,40}", found[0]):
+            return f"{found[0]}, "
+    return ""
+
+
+def is_copy(path: Path) -> bool:
+    """Return whether the file at *path* is a copy of a mirror, and no mirror that runs write to: those have a WAL.
+
+    Told by its header alone (sqlite.org/fileformat2.html, 1.3), so that nothing is opened that is somebody else's.
+    """
+    if not path.is_file():  # to open a pipe would wait for whoever writes to it
+        return False
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    is_ours = header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    return is_ours and header[18:20] == b"\1\1"
 
 
 def _number(connection: sqlite3.Connection, sql: str) -> int:

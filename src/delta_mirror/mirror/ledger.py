@@ -165,7 +165,7 @@ class Ledger:
 
     def _heed_pause(self, tx: Transaction, stream: Stream | None, now: float) -> None:
         found = tx.execute(
-            "select until, reason from _pauses where until > ? and set_at <= ? and (tenant_id, location_id) in "
+            "select until, reason, set_at from _pauses where until > ? and set_at <= ? and (tenant_id, location_id) in "
             "(values (?, ?), (?, ?)) order by until desc",
             (now, now, *_place(stream), *ACCOUNT),
         ).fetchone()
@@ -175,8 +175,8 @@ class Ledger:
     def _heed_pauses_everywhere(self, tx: Transaction, now: float) -> None:
         """Raise LimitedError where every location that the mirror has met is to be left alone; the first one ends it."""
         found = tx.execute(
-            "select min(coalesce(until, 0)), reason from (select distinct tenant_id, location_id from _streams) left join "
-            "(select * from _pauses where until > ? and set_at <= ?) using (tenant_id, location_id)",
+            "select min(coalesce(until, 0)), reason, set_at from (select distinct tenant_id, location_id from _streams) "
+            "left join (select * from _pauses where until > ? and set_at <= ?) using (tenant_id, location_id)",
             (now, now),
         ).fetchone()
         if found[0]:
@@ -250,6 +250,7 @@ def _name(stream: Stream | None) -> str:
     return "the account" if stream is None else f"{stream.entity} of tenant {stream.tenant_id}, location {stream.location_id}"
 
 
-def _pause_error(who: str, until: float, reason: str) -> LimitedError:
+def _pause_error(who: str, until: float, reason: str, set_at: float) -> LimitedError:
     why = "the service told us to stop calling" if reason == NAMED else f"{reason}; left alone"
-    return LimitedError(f"{who}: {why} until {own_time(until)}; nothing was called. A run after that time goes on", until)
+    message = f"{who}: {why} until {own_time(until)}; nothing was called. A run after that time goes on"
+    return LimitedError(message, until, set_at)

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from delta_mirror.errors import BusyError, MirrorFileError
+from delta_mirror.mirror.place import refuse_network
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def hold(path: Path, *, mode: int = 0o600, wait: float = 0.0) -> Iterator[None]:
 
     Raises:
         BusyError: another run holds it; the message has its process id where it is known.
-        MirrorFileError: the lock file cannot be made.
+        MirrorFileError: the lock file cannot be made, or lies on a network file system.
     """
     # Imported here, because commands that only read do not need it.
     from filelock import FileLock, Timeout
@@ -32,6 +33,7 @@ def hold(path: Path, *, mode: int = 0o600, wait: float = 0.0) -> Iterator[None]:
     beside = path.with_name(path.name + ".lock")
     if not path.parent.is_dir():
         raise MirrorFileError(f"there is no folder {path.parent}; make it, or mend [mirror] path")
+    refuse_network(path)
     holder = _read_holder(beside)  # before we try: older versions of filelock empty the file when they open it
     lock = FileLock(beside, timeout=wait, mode=mode, thread_local=False)
     try:

@@ -21,6 +21,7 @@ import orjson
 from delta_mirror.core.model import Op, Stream, Value
 from delta_mirror.core.plan import Counts, Fields
 from delta_mirror.mirror.file import open_for_reading, translated
+from delta_mirror.mirror.migrations import lend_missing
 
 BATCH = 500  # changes read at a time
 
@@ -149,7 +150,14 @@ class Reader:
         Raises:
             MirrorFileError: there is none, or it cannot be read.
         """
-        return cls(path, open_for_reading(path))
+        connection = open_for_reading(path)
+        try:
+            with translated(path):
+                lend_missing(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection)
 
     def __enter__(self) -> Self:
         return self
@@ -266,15 +274,35 @@ class Reader:
 
     def last_run(self) -> Run | None:
         """Return the run that began last, None where there was none."""
+        return next(iter(self._runs("order by id desc limit 1")), None)
+
+    def last_runs(self) -> list[Run]:
+        """Return, of every command, the run that began last, by the name of the command."""
+        return self._runs("where id in (select max(id) from _runs group by command) order by command")
+
+    def outcome(self, run_id: int) -> str | None:
+        """Return how a run has ended; None where it has not, or where there is none of that number."""
+        return next((run.outcome for run in self._runs("where id = ?", run_id)), None)
+
+    def starts(self, command: str, since: str) -> list[str]:
+        """Return when the runs of *command* began that began at *since*, an own time of the mirror, or later."""
+        with self._translated():
+            found = self._connection.execute(
+                "select started_at from _runs where command = ? and started_at >= ? order by started_at", (command, since)
+            )
+            return [str(started_at) for (started_at,) in found]
+
+    def _runs(self, which: str, *values: int) -> list[Run]:
         with self._translated():
             found = self._connection.execute(
                 "select id, command, started_at, ended_at, outcome, calls, pages, "
-                "inserted, replaced, deleted, revived, unchanged, superseded, quarantined from _runs order by id desc limit 1"
-            ).fetchone()
-        if found is None:
-            return None
-        id_, command, started_at, ended_at, outcome, calls, pages, *counts = found
-        return Run(id_, command, started_at, ended_at, outcome, calls, pages, Counts(*counts))
+                f"inserted, replaced, deleted, revived, unchanged, superseded, quarantined from _runs {which}",
+                values,
+            ).fetchall()
+        return [
+            Run(id_, command, started_at, ended_at, outcome, calls, pages, Counts(*counts))
+            for id_, command, started_at, ended_at, outcome, calls, pages, *counts in found
+        ]
 
     def ask(self, sql: str) -> tuple[list[str], list[tuple[Value | None, ...]]]:
         """Return the column names and the rows of one query, as anybody's SQLite tool would."""

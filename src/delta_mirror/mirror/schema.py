@@ -16,12 +16,14 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from delta_mirror.core.model import Broken, Child, Entry, Record, Row, Stream
-from delta_mirror.mirror.file import APPLICATION_ID, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 ROOT_COLUMNS = ("_tenant_id", "_location_id", "_id", "_synced_at", "_deleted_at", "_ticks")
 CHILD_COLUMNS = ("_tenant_id", "_location_id", "_id", "_n", "_parent_n")
@@ -173,6 +175,8 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
         },
         ("number",),
     ),
+    # What has become of the own tables since the file was made, and by which version of the program.
+    "_migrations": _OwnTable({"version": int, "at": str, "program": str, "what": str}),
     # Which child tables an entity has. With a tenant: that a delta of this tenant has brought the table; without: that it exists.
     "_tables": _OwnTable({"entity": str, "name": str, "tenant_id": int}),
 }
@@ -494,52 +498,63 @@ def _create(table: Table) -> str:
     return f"create table {quote(table.name)} ({table.names()}, primary key ({key})){'' if table.is_root else ' without rowid'}"
 
 
-def complete_own_tables(connection: sqlite3.Connection) -> None:
-    """Make the own tables and columns that are missing, within the caller's transaction."""
-    existing = {
-        name: {row[1] for row in connection.execute(f"pragma table_info({quote(name)})")}
-        for (name,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall()
-        if name in OWN_TABLES
-    }
-    lacking = [name for name, table in OWN_TABLES.items() if not existing.get(name, set()).issuperset(table.columns)]
-    if lacking:
-        _make_own_tables(connection, existing, lacking)
-    if "records" not in existing.get("_streams", {"records"}):
-        _count_records(connection)
+def missing(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """Return, of each own table that is not there whole, the columns that it lacks."""
+    lacking: dict[str, list[str]] = {}
+    for name, table in OWN_TABLES.items():
+        there = {row[1] for row in connection.execute(f"pragma main.table_info({quote(name)})")}
+        columns = [column for column in table.columns if column not in there]
+        if columns:
+            lacking[name] = columns
+    return lacking
 
 
-def _make_own_tables(connection: sqlite3.Connection, existing: Mapping[str, Collection[str]], lacking: Sequence[str]) -> None:
+def complete_own_tables(connection: sqlite3.Connection, only: Collection[str] = tuple(OWN_TABLES)) -> list[str]:
+    """Make the own tables and columns that are missing, of *only* these, within the caller's transaction; return their names."""
+    lacking = {name: columns for name, columns in missing(connection).items() if name in only}
+    if not lacking:
+        return []
     # sqlite-utils takes longer to import than a quiet run takes altogether: only where there is something to make. It would
     # commit each of its writes; inside a transaction that is open it joins that.
     from sqlite_utils import Database
 
-    if "_changes" not in existing:
+    database = Database(connection, recursive_triggers=False)
+    made: list[str] = []
+    for name, columns in lacking.items():
+        if len(columns) == len(OWN_TABLES[name].columns):
+            _make_own_table(database, name)
+            made.append(name)
+        else:
+            made += [f"{name}.{column}" for column in columns]
+        there = database.table(name).columns_dict
+        for column in (column for column in columns if column not in there):
+            kind, default = OWN_TABLES[name].columns[column], OWN_TABLES[name].defaults.get(column)
+            database.table(name).add_column(column, kind, not_null_default=default)
+    return made
+
+
+def _make_own_table(database: "Database", name: str) -> None:
+    wanted = OWN_TABLES[name]
+    if name == "_changes":
         # Bare DDL, because sqlite-utils' oldest supported version cannot say AUTOINCREMENT. Without it a number that `prune` has
         # freed would be given again, and whoever reads on from the last number seen would miss that change.
         columns = ", ".join(
-            "seq integer primary key autoincrement" if name == "seq" else f"{name} {'integer' if kind is int else 'text'}"
-            for name, kind in OWN_TABLES["_changes"].columns.items()
+            "seq integer primary key autoincrement" if column == "seq" else f"{column} {'integer' if kind is int else 'text'}"
+            for column, kind in wanted.columns.items()
         )
-        connection.execute(f"create table _changes ({columns})")
-    for name in (name for name in lacking if OWN_TABLES[name].is_narrow and name not in existing):
-        columns = ", ".join(f"{name} {'integer' if kind is int else 'text'}" for name, kind in OWN_TABLES[name].columns.items())
-        connection.execute(f"create table {name} ({columns}, primary key ({', '.join(OWN_TABLES[name].key)})) without rowid")
-    database = Database(connection, recursive_triggers=False)
-    for name in lacking:
-        wanted = OWN_TABLES[name]
-        if name not in existing and name != "_changes" and not wanted.is_narrow:
-            database.create_table(name, dict(wanted.columns), pk=_key(wanted.key), defaults=dict(wanted.defaults))
-            if name in _OWN_INDEXES:
-                database.table(name).create_index(_OWN_INDEXES[name])
-        there = database.table(name).columns_dict
-        for column in (column for column in wanted.columns if column not in there):
-            database.table(name).add_column(column, wanted.columns[column])
-    connection.execute(f"pragma application_id = {APPLICATION_ID}")
-    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        database.execute(f"create table _changes ({columns})")
+        return
+    if wanted.is_narrow:
+        columns = ", ".join(f"{column} {'integer' if kind is int else 'text'}" for column, kind in wanted.columns.items())
+        database.execute(f"create table {name} ({columns}, primary key ({', '.join(wanted.key)})) without rowid")
+        return
+    database.create_table(name, dict(wanted.columns), pk=_key(wanted.key), defaults=dict(wanted.defaults))
+    if name in _OWN_INDEXES:
+        database.table(name).create_index(_OWN_INDEXES[name])
 
 
-def _count_records(connection: sqlite3.Connection) -> None:
-    """Count once what `_streams.records` says from then on, in a mirror that was filled before there was this column."""
+def count_records(connection: sqlite3.Connection) -> None:
+    """Count what `_streams.records` says from then on, of a mirror that was filled before there was this column."""
     connection.execute("update _streams set records = 0")
     for (entity,) in connection.execute("select distinct entity from _streams").fetchall():
         if has_table(connection, entity):
@@ -555,6 +570,11 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Return whether there is a table of this name, in this spelling."""
     found = connection.execute("select exists (select 1 from sqlite_master where type = 'table' and name = ?)", (name,))
     return bool(found.fetchone()[0])
+
+
+def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    """Return whether *table* is there and has *column*."""
+    return column in {row[1] for row in connection.execute(f"pragma table_info({quote(table)})")}
 
 
 def _key(columns: tuple[str, ...]) -> str | tuple[str, ...] | None:

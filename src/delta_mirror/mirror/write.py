@@ -26,14 +26,14 @@ import orjson
 from delta_mirror.core.model import Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
-from delta_mirror.mirror.file import PATIENCE, open_for_writing, own_time, translated
+from delta_mirror.mirror.file import PATIENCE, open_as_it_is, open_for_writing, own_time, translated
+from delta_mirror.mirror.migrations import migrate
 from delta_mirror.mirror.read import Json, StreamState, read_streams
 from delta_mirror.mirror.schema import (
     CHILD_COLUMNS,
     ROOT_COLUMNS,
     Schema,
     Table,
-    complete_own_tables,
     has_table,
     quote,
     record_as_json,
@@ -83,6 +83,8 @@ class Mirror:
         self.path = path
         self.deletes = deletes
         self.now = now
+        self.run_id: int | None = None  # of the run whose row was committed last through this connection
+        self.has_drift = False  # whether that run has found that mirror and source differ
         self._connection = connection
         self._feed_tables = feed_tables
         self._schema: Schema | None = None
@@ -115,6 +117,8 @@ class Mirror:
         """
         mirror = cls(path, open_for_writing(path, mode, patience), deletes, feed_tables or {}, now)
         try:
+            mirror._refuse_foreign(account)
+            mirror._migrate()
             with mirror.transaction() as tx:
                 tx.settle_identity(account)
         except BaseException:
@@ -128,9 +132,31 @@ class Mirror:
         # Not ":memory:": what the cache has no room for goes into a temporary file, so that memory stays flat.
         connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         mirror = cls(Path(":memory:"), connection, deletes, {}, now)
-        with mirror.transaction():
-            pass  # makes the own tables
+        mirror._migrate()
         return mirror
+
+    @classmethod
+    def as_it_is(cls, path: Path, *, now: Callable[[], float] = time.time, patience: float = PATIENCE) -> Self:
+        """Return the mirror at *path* for what may be written without its lock, beside a run: the calls that are made.
+
+        It is neither made nor migrated, its mode stays, and it is not asked whose it is.
+
+        Raises:
+            MirrorFileError: there is none of today's form, or it cannot be written.
+        """
+        connection = open_as_it_is(path.resolve(), patience)
+        return cls(path, connection, "remove", {}, now)
+
+    def _migrate(self) -> None:
+        with translated(self.path):
+            migrate(self._connection, self.now())
+
+    def _refuse_foreign(self, account: str | None) -> None:
+        """Refuse a mirror of somebody else before a byte of it is changed: not even its form is brought up to date."""
+        with translated(self.path):
+            if has_table(self._connection, "_meta"):
+                schema = Schema(self._connection, self._feed_tables)
+                Transaction(self, self._connection, schema).check_identity(account)
 
     def __enter__(self) -> Self:
         return self
@@ -158,11 +184,12 @@ class Mirror:
             self._is_open = True
             try:
                 if self._schema is None:
-                    complete_own_tables(self._connection)
                     self._schema = Schema(self._connection, self._feed_tables)
-                yield Transaction(self, self._connection, self._schema)
+                tx = Transaction(self, self._connection, self._schema)
+                yield tx
                 if keep and not self._rehearses:
                     self._connection.execute("commit")
+                    self.run_id = tx.run_id or self.run_id
                 elif not self._rehearses:
                     self._schema = None
                     self._connection.execute("rollback")
@@ -309,6 +336,7 @@ class Transaction:
     def __init__(self, mirror: Mirror, connection: sqlite3.Connection, schema: Schema) -> None:
         self.schema = schema
         self.said: list[str] = []
+        self.run_id: int | None = None  # of the run that was begun in it
         self._mirror = mirror
         self._connection = connection
 
@@ -330,7 +358,8 @@ class Transaction:
         """Return the id of a new run, begun *at*; one that a killed process has left open has the outcome `killed` afterwards."""
         self.execute("update _runs set outcome = 'killed' where outcome is null")
         begun = self.execute("insert into _runs (command, started_at) values (?, ?)", (command, own_time(at)))
-        return int(begun.lastrowid or 0)
+        self.run_id = int(begun.lastrowid or 0)
+        return self.run_id
 
     def keep(self, key: str, value: str) -> None:
         """Set one value of `_meta`."""
@@ -358,23 +387,26 @@ class Transaction:
 
     def settle_identity(self, account: str | None) -> None:
         """Note whose mirror it is and how it deletes; once something is in it, refuse another account and another way."""
+        for key, value in self.check_identity(account).items():
+            self.keep(key, value)
+
+    def check_identity(self, account: str | None) -> dict[str, str]:
+        """Return what is to be noted of whose mirror it is and how it deletes; refuse as `settle_identity`, and write nothing."""
         known: dict[str, str] = dict(self.execute("select key, value from _meta").fetchall())
         has_records = self._has_rows("_tombstones", *(root.name for root in self.schema.roots()))
         wanted = {"account": account, "deletes": self._mirror.deletes}
-        for key, value in wanted.items():
-            if value is None or known.get(key) == value:
-                continue
-            if key in known and key == "account" and (has_records or self._has_rows("_streams")):
-                raise MirrorFileError(
-                    f"{self._mirror.path} was filled from {known[key]}, and the configuration names {value}; "
-                    "mend the configuration, or give [mirror] path another name"
-                )
-            if key in known and key == "deletes" and has_records:
-                raise MirrorFileError(
-                    f'{self._mirror.path} was filled with deletes = "{known[key]}", and the configuration says "{value}"; '
-                    "mend the configuration, or give [mirror] path another name and load a starter"
-                )
-            self.keep(key, value)
+        news = {key: value for key, value in wanted.items() if value is not None and known.get(key) != value}
+        if "account" in news and "account" in known and (has_records or self._has_rows("_streams")):
+            raise MirrorFileError(
+                f"{self._mirror.path} was filled from {known['account']}, and the configuration names {news['account']}; "
+                "mend the configuration, or give [mirror] path another name"
+            )
+        if "deletes" in news and "deletes" in known and has_records:
+            raise MirrorFileError(
+                f'{self._mirror.path} was filled with deletes = "{known["deletes"]}", and the configuration says '
+                f'"{news["deletes"]}"; mend the configuration, or give [mirror] path another name and load a starter'
+            )
+        return news
 
     def _has_rows(self, *tables: str) -> bool:
         return any(self.execute(f"select exists (select 1 from {quote(table)})").fetchone()[0] for table in tables)

@@ -1,0 +1,69 @@
+"""What is examined, and what is found.
+
+Invariants:
+
+- A finding names no value of a record and no secret.
+- What is not in order says what to type. What could not be looked at is not in order either: nobody knows.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from delta_mirror.config import Config
+from delta_mirror.jobs.status import Status, read_status
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check has found. `remedy` says what to do, empty where all is in order."""
+
+    check: str
+    state: Literal["ok", "wrong", "unknown"]
+    what: str
+    remedy: str = ""
+
+
+def ok(check: str, what: str) -> Finding:
+    """Return that all is in order."""
+    return Finding(check, "ok", what)
+
+
+def wrong(check: str, what: str, remedy: str) -> Finding:
+    """Return what is wrong, and what to do."""
+    return Finding(check, "wrong", what, remedy)
+
+
+def unknown(check: str, what: str, remedy: str) -> Finding:
+    """Return that it could not be looked at, and what to do first."""
+    return Finding(check, "unknown", what, remedy)
+
+
+@dataclass
+class Case:
+    """The configuration that is examined, at *clock*, our own clock in seconds since the epoch."""
+
+    config: Config
+    clock: Callable[[], float]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def now(self) -> float:
+        """The moment of the examination."""
+        return self.clock()
+
+    @property
+    def has_mirror(self) -> bool:
+        """Whether there is a mirror, or something in its place."""
+        return self.config.mirror.path.exists()
+
+    @cached_property
+    def status(self) -> Status:
+        """The state of the mirror as `sync status` has it.
+
+        Raises:
+            RefusedError: the mirror cannot be read.
+        """
+        return read_status(self.config, self.now)

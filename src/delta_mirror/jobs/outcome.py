@@ -1,0 +1,15 @@
+"""How a run has ended, as `_runs` keeps it."""
+
+from typing import Literal
+
+RunOutcome = Literal["done", "maintenance", "unfinished", "stopped"]
+WENT_WELL: tuple[RunOutcome, ...] = ("done", "maintenance")  # what was asked for is done, or nobody is to get mail for the rest
+
+
+def outcome_of_run(*, is_stopped: bool, is_whole: bool, is_excused: bool) -> RunOutcome:
+    """Return how a run has ended: *is_excused* says that all was done but for what the maintenance window explains."""
+    if is_stopped:
+        return "stopped"
+    if is_whole:
+        return "done"
+    return "maintenance" if is_excused else "unfinished"
