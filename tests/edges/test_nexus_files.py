@@ -144,6 +144,11 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path, path: str) -> Non
         find_sources([str(tmp_path / path)])
 
 
+def test_an_empty_path_is_refused_and_is_not_the_folder_we_stand_in() -> None:
+    with pytest.raises(RefusedError, match="a path is empty"):
+        find_sources([""])
+
+
 def test_a_file_that_vanishes_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="cannot be read"):
         list(Source(tmp_path / "gone").bodies())

@@ -117,6 +117,8 @@ def find_sources(paths: Sequence[str]) -> list[Source]:
         if given == _STANDARD_INPUT:
             found.append(Source(None))
             continue
+        if not given:  # a variable without a value: it would be the whole folder that we stand in
+            raise RefusedError("a path is empty; nothing was taken. Name files, folders, or - for standard input")
         try:
             found += map(Source, _files_at(Path(given)))
         except (OSError, ValueError) as error:
