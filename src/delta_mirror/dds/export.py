@@ -34,7 +34,7 @@ LONGEST_ROW = 1 << 23  # characters; what goes on for longer without an end of a
 _COLUMN_END = "|@|"
 _ROW_END = "|$|"
 _MARKER = re.compile(r"\|[@$]\|")
-_TOUCHING = ("|@|$|", "|$|$|")  # the last three characters are no end of a row where the first three are a marker
+_BEFORE_A_BAR = ("|@", "|$")  # where these stand before what looks like the end of a row, its first bar may belong to them
 _SAMPLE = 512  # rows by which the kind of a file is told
 
 _FETCH_AGAIN = "Fetch the file again; if it stays so, ask the vendor for a new export."
@@ -227,9 +227,9 @@ class _TableReader:
 
 def _last_row_end(text: str) -> int:
     """Return where the last whole row of *text*, which begins with a row, ends, 0 where none does."""
-    if any(touching in text for touching in _TOUCHING):
-        return max((found.end() for found in _MARKER.finditer(text) if found[0] == _ROW_END), default=0)
     found = text.rfind(_ROW_END)
+    if found > 1 and text[found - 2 : found] in _BEFORE_A_BAR:
+        return max((marker.end() for marker in _MARKER.finditer(text) if marker[0] == _ROW_END), default=0)
     return 0 if found < 0 else found + len(_ROW_END)
 
 
