@@ -112,18 +112,40 @@ class Office:
         deletes: str = "remove",
     ) -> None:
         """Do the same with columns that have no fixed names."""
+        self.take_all({id_: columns}, location=location, entity=entity, phones=phones, deleted=deleted, deletes=deletes)
+
+    def take_all(
+        self,
+        records: Mapping[str, Columns],
+        *,
+        location: int = 9,
+        entity: str = "Client",
+        phones: Sequence[Columns] = (),
+        deleted: bool = False,
+        deletes: str = "remove",
+    ) -> None:
+        """Do the same with several records at once, by their ids."""
         self.minute += 1
         changed = read_instant(f"2026-05-04T{self.minute // 60:02}:{self.minute % 60:02}:00Z")
-        plain = {name: value for name, value in {"EntityId": id_, **columns}.items() if value is not None}
         children = [Child({name: value for name, value in phone.items() if value is not None}, None) for phone in phones]
-        record = Record(id_, changed, None, deleted, plain, {"ClientPhone": children} if children else {})
+        taken = [
+            Record(
+                id_,
+                changed,
+                None,
+                deleted,
+                {name: value for name, value in {"EntityId": id_, **columns}.items() if value is not None},
+                {"ClientPhone": children} if children else {},
+            )
+            for id_, columns in records.items()
+        ]
         stream = Stream(11, location, entity)
         with Mirror.open(
             self.mirror, deletes="mark" if deletes == "mark" else "remove", feed_tables=FEED_CHILDREN, now=self.clock
         ) as mirror:
             run = mirror.begin_run("deltas")
             with mirror.transaction() as tx:
-                plan = decide(tx.current(stream, [id_]), tx.fit(stream, [record]), Drained())
+                plan = decide(tx.current(stream, list(records)), tx.fit(stream, taken), Drained())
                 tx.carry_out(stream, plan, run)
 
     def sql(self, sql: str, *values: object) -> list[tuple[Any, ...]]:

@@ -173,8 +173,8 @@ def test_no_field_outside_the_map_ever_changes_and_each_change_reaches_its_conta
                 seen[id_][name] = (new or "")[:10] if name in DATES else (new or "")
 
     for changes, kind in zip(world["rounds"], world["faults"], strict=False):
-        for id_, change in zip(people, changes, strict=True):
-            office.take(id_, {"Always": office.minute, **dict(zip(COLUMNS, change, strict=False))})
+        drawn = {id_: dict(zip(COLUMNS, change, strict=False)) for id_, change in zip(people, changes, strict=True)}
+        office.take_all({id_: {"Always": office.minute, **columns} for id_, columns in drawn.items()})
         service.faults = fault(kind)
         office.push()
         service.faults = []
