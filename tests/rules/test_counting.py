@@ -162,5 +162,17 @@ def test_tally_counts_each_entry_once_up_to_the_cutoff() -> None:
     tally.take([(1, 110), (2, 120), (3, 120)], upto=120, cutoff=130)
     tally.take([(3, 120), (4, 120), (5, 125), (6, 140), (7, None)], upto=140, cutoff=130)
     assert (tally.met, tally.upto) == (5, 140)
-    tally.add(2, 130)
-    assert (tally.met, tally.upto) == (7, 140)
+    tally.take_rest(2, 150)
+    assert (tally.met, tally.upto) == (7, 151)
+
+
+def test_tally_that_goes_on_from_what_was_kept_counts_what_lies_at_its_border_once() -> None:
+    tally = Tally(100)
+    tally.take([(1, 110), (2, 120), (3, 120)], upto=120, cutoff=200)
+    going_on = Tally(tally.upto, tally.before)
+    for _ in range(2):
+        going_on.take([(2, 120), (3, 120), (4, 120)], upto=120, cutoff=200)
+    assert (tally.met, going_on.met) == (3, 4)
+    going_on.take_rest(5, 120)  # a list of ties shows all of the border, what was met there before too
+    going_on.take([(9, 120), (10, 121)], upto=121, cutoff=200)
+    assert going_on.met == 1 + 5 + 1

@@ -120,6 +120,25 @@ def test_tie_wider_than_a_page_comes_to_an_end_and_is_whole(order: Order) -> Non
     assert calls <= (24 if order == "ascending" else 24 + MOST_PASSES * 3)
 
 
+@pytest.mark.parametrize(("order", "passes"), [("ascending", 2), ("ties shuffled", 12)])
+def test_wide_tie_in_a_long_list_is_read_again_by_itself_and_not_the_whole_list(order: Order, passes: int) -> None:
+    feed = feed_of_ties(1_000, 120, 1_000, Dials(order=order))
+    stream = FollowedStream(feed, 50)
+    calls = stream.run()
+    assert_exact(stream)
+    assert calls <= 2_120 // 49 + 5 + passes * (120 // 50 + 2)
+
+
+def test_place_counts_nothing_twice_however_often_the_process_dies_at_a_tie() -> None:
+    stream = FollowedStream(feed_of_ties(30, 15, 60), 20)
+    for _ in range(6):
+        stream.step()
+        stream.die()
+        place = json.loads(stream.kept.place)
+        assert place["listed"] == sum(version.ticks < place["counted_to"] for version in stream.feed.visible())
+    settle(stream)
+
+
 def test_record_of_a_wide_tie_that_changes_between_two_calls_takes_no_other_with_it() -> None:
     feed = feed_of_ties(0, 700, 0)
     stream = FollowedStream(feed, 200)

@@ -152,7 +152,7 @@ def test_undated_entry_counts() -> None:
 
 
 def test_only_what_was_not_listed_before_is_listed_anew() -> None:
-    under_way = sweep(listed_from=2)
+    under_way = sweep(listed_from=3)
     read(under_way, 1, 2, 3, 4)
     assert under_way.listed == 2
 

@@ -31,28 +31,34 @@ Verdict = Literal["open", "complete", "longer"]
 
 
 class Tally:
-    """How many different entries a follower has met, up to which change date (`upto`, ticks)."""
+    """How many different entries a follower has met, up to which change date (`upto`, ticks).
 
-    def __init__(self, upto: int, met: int = 0) -> None:
+    What is dated exactly then is kept apart from what is dated `before`: whoever goes on from there meets all of it again.
+    """
+
+    def __init__(self, upto: int, before: int = 0) -> None:
         self.upto = upto
-        self.met = met
+        self.before = before
         self._at_border: set[int] = set()  # digests of what was met at exactly that date
 
-    def take(self, dated: Iterable[tuple[int, int | None]], upto: int, cutoff: int) -> None:
-        """Count the new entries of a page, (digest, ticks) each, that are dated up to *cutoff*; the page ends at *upto*."""
-        border = self._at_border if upto == self.upto else set()
-        for digest, when in dated:
-            if when is None or when < self.upto or when > cutoff:
-                continue
-            self.met += when > self.upto or digest not in self._at_border
-            if when == upto:
-                border.add(digest)
-        self.upto, self._at_border = upto, border
+    @property
+    def met(self) -> int:
+        """How many there are in all."""
+        return self.before + len(self._at_border)
 
-    def add(self, met: int, upto: int) -> None:
-        """Add what was met otherwise, up to *upto*."""
-        self.met += met
-        self.upto, self._at_border = max(self.upto, upto), set()
+    def take(self, dated: Iterable[tuple[int, int | None]], upto: int, cutoff: int) -> None:
+        """Count the new entries of a page, (digest, ticks) each, that are dated up to *cutoff*; the page goes up to *upto*."""
+        new = {digest: when for digest, when in dated if when is not None and self.upto <= when <= min(upto, cutoff)}
+        if upto > self.upto:
+            self._at_border.update(digest for digest, when in new.items() if when == self.upto)
+            self.before += len(self._at_border) + sum(self.upto < when < upto for when in new.values())
+            self.upto, self._at_border = upto, set()
+        self._at_border.update(digest for digest, when in new.items() if when == upto)
+
+    def take_rest(self, met: int, upto: int) -> None:
+        """Count *met* different entries, which are all from the present border on and up to *upto*."""
+        self.before += met
+        self.upto, self._at_border = upto + 1, set()
 
 
 class Count:

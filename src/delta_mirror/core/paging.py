@@ -196,7 +196,7 @@ class Walk:
             last=self._last,
             reached=(self._reached.ticks, self._reached.text) if self._reached else None,
             counted_to=self._tally.upto,
-            listed=self._tally.met,
+            listed=self._tally.before,
             full=self._full,
             uneven=self._uneven,
             offset=self._offset if self._offset_known else None,
@@ -260,6 +260,7 @@ class Walk:
             return
         before = self._last
         self._moved = before is None or end.ticks > before
+        self._tally.take(page.dated, end.ticks if before is None else max(end.ticks, before), self._cutoff)
         is_full = len(page.entries) >= (self._full or self._usually_full or self._size)
         if self._moved:
             self._advance(page, end)
@@ -320,7 +321,6 @@ class Walk:
         return self._watermark is not None and not is_new and bool(is_full_known)
 
     def _advance(self, page: Page, end: Instant) -> None:
-        self._tally.take(page.dated, end.ticks, self._cutoff)
         self._last = end.ticks
         self._learn_offset(end)
         self._ties = 0
@@ -419,7 +419,7 @@ class Walk:
         if verdict == "another pass" and sweep.whole:
             self._bounds.end_pass(sweep.pages, self._passes)
         elif verdict == "another pass":
-            self._bounds.end_pass_of_ties(sweep.pages, sweep.passes, self._tally.met + sweep.listed)
+            self._bounds.end_pass_of_ties(sweep.pages, sweep.passes, self._tally.before + sweep.listed)
         self._number = sweep.number
 
     def _end_sweep(self, sweep: Sweep) -> None:
@@ -428,7 +428,7 @@ class Walk:
             self._mode = "done"
             return
         self._mode = "following"
-        self._tally.add(sweep.listed, sweep.cutoff)
+        self._tally.take_rest(sweep.listed, sweep.cutoff)
         if sweep.beyond is None or self._is_later(sweep.beyond):
             self._end_list()
             return

@@ -11,7 +11,8 @@ Mode = Literal["following", "sweeping", "counting", "done"]
 class Place(TypedDict):
     """Where an unfinished drain stands.
 
-    A list that is being swept is begun anew at its first page: what a pass has shown lives in memory.
+    A list that is being swept is begun anew at its first page: what a pass has shown lives in memory. `listed` is how many
+    entries dated before `counted_to` were met.
     """
 
     mode: Mode

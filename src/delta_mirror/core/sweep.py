@@ -46,7 +46,7 @@ class Sweep:
         passes: how many passes are complete.
         pages: how many pages the present pass has taken, or the last one, where that is complete.
         from_one: whether page 1 was page 0 once more; None where it was not asked for.
-        listed: how many different entries dated after *listed_from* were met.
+        listed: how many different entries dated from *listed_from* on were met.
         beyond: the earliest change date after the cutoff that the present pass has met, in ticks.
     """
 
@@ -125,7 +125,7 @@ class Sweep:
             if digest not in self._seen:
                 self._seen.add(digest)
                 self._new += 1
-                self.listed += ticks is None or ticks > self._listed_from
+                self.listed += ticks is None or ticks >= self._listed_from
         if self._first_page is None:
             self._first_page = len(self._pass)
 
