@@ -901,6 +901,16 @@ def test_credentials_that_are_refused_end_the_run_after_one_try_and_show_nothing
     assert "Tr0ub4dor" not in str(report.trouble)
 
 
+def test_credentials_that_are_refused_with_a_status_of_success_are_refused_all_the_same(office: Office) -> None:
+    linked(office)
+    office.service.faults.append(AccelaFault("answer", "POST", status=200, body={"error": "invalid_grant"}))
+
+    report = office.push()
+
+    assert (report.outcome, office.calls()) == ("unfinished", (0, 0))
+    assert report.trouble[0].startswith("Accela refuses the credentials: invalid_grant (status 400)")
+
+
 def test_a_token_that_is_refused_at_once_ends_the_run(office: Office) -> None:
     linked(office)
     office.service.faults.append(AccelaFault("answer", "GET", status=401, times=None))

@@ -121,9 +121,12 @@ def read_refusal(answer: Answer, fields: Collection[str] = ()) -> Refusal | None
         found = {}
     if status // 100 == 2:
         said = _seconds(found.get("status"))
-        if said is None or not 400 <= said < 600:
+        if said is not None and 400 <= said < 600:
+            status = int(said)
+        elif _code(found.get("error")) and not {"access_token", "result"} & found.keys():
+            status = 400  # in the form of OAuth, which has no status of its own
+        else:
             return None
-        status = int(said)
     code = _code(found.get("code")) or _code(found.get("error")) or f"status_{status}"
     message = found.get("message")
     named = tuple(name for name in fields if isinstance(message, str) and re.search(rf"\b{re.escape(name)}\b", message))
