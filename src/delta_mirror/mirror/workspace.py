@@ -17,6 +17,7 @@ from delta_mirror.errors import ExportError
 
 AS = "starter"  # the staging's name on a connection
 CACHE = -16384  # KiB; SQLite sorts in as much, too
+READ_CACHE = -6144  # KiB, beside a mirror, which has a cache of its own: the staging is then read from front to back
 _PROGRESS = 20_000  # steps of SQLite's machine between two looks at whether the run was told to stop
 
 Check = Callable[[], None]
@@ -45,12 +46,12 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def attach(connection: sqlite3.Connection, path: Path) -> None:
-    """Attach the staging at *path* to *connection*, where it is called `AS`."""
+def attach(connection: sqlite3.Connection, path: Path, cache: int = CACHE) -> None:
+    """Attach the staging at *path* to *connection*, where it is called `AS`, with a *cache* as SQLite's pragma takes it."""
     connection.execute(f"attach ? as {AS}", (str(path),))
     connection.execute(f"pragma {AS}.journal_mode = off")
     connection.execute(f"pragma {AS}.synchronous = off")
-    connection.execute(f"pragma {AS}.cache_size = {CACHE}")
+    connection.execute(f"pragma {AS}.cache_size = {cache}")
     connection.execute(f"pragma {AS}.secure_delete = off")
 
 

@@ -41,7 +41,7 @@ from delta_mirror.mirror.schema import (
     set_aside,
 )
 from delta_mirror.mirror.workspace import AS as STAGING
-from delta_mirror.mirror.workspace import attach, watched
+from delta_mirror.mirror.workspace import READ_CACHE, attach, watched
 
 Deletes = Literal["remove", "mark"]
 _Key = tuple[int, int, str]  # tenant, location, id
@@ -227,11 +227,12 @@ class Mirror:
     def attached(self, path: Path) -> Iterator[None]:
         """Attach the staging at *path* to the mirror's connection while the body runs; see `mirror/workspace.py`."""
         with self._turn, translated(self.path):
-            attach(self._connection, path)
+            attach(self._connection, path, READ_CACHE)
             try:
                 yield
             finally:
                 self._connection.execute(f"detach {STAGING}")
+                self._connection.execute("pragma shrink_memory")  # the next staging sorts in what the pages have taken
 
     def read_stream(self, stream: Stream) -> StreamState:
         """Return what is known of *stream*; of one never met, that it is new."""
