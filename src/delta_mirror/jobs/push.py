@@ -46,7 +46,7 @@ from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Reader
 
 BATCH = 200  # records that are read from the mirror at a time
-MANY_IN_A_ROW = 10  # contacts without a usable answer, one after the other, before the run gives up: each costs its time-out
+MANY_IN_A_ROW = 5  # contacts without a usable answer, one after the other, before the run gives up: each costs its time-out
 
 Answered = TypeVar("Answered")
 
