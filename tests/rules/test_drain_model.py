@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from delta_mirror.core.bounds import MOST_PASSES
-from delta_mirror.core.paging import DEBT_RUNS, Walk
+from delta_mirror.core.debt import DEBT_RUNS
+from delta_mirror.core.paging import Walk
 from rules.feed_model import DAYS, HOURS, MINUTES, NOON, TICKS, Dials, Feed, Order
 from rules.stream_model import FollowedStream
 

@@ -7,8 +7,9 @@ from typing import Literal
 import pytest
 
 from delta_mirror.core.bounds import MOST_PASSES, MOST_REPEATS, SMALL
+from delta_mirror.core.debt import DEBT_RUNS
 from delta_mirror.core.model import Broken, Instant, Page, Record
-from delta_mirror.core.paging import DEBT_RUNS, Walk
+from delta_mirror.core.paging import Walk
 from delta_mirror.core.place import NO_HABITS, Debt, Place
 from delta_mirror.core.values import SECOND, read_instant, write_ticks
 from delta_mirror.errors import PagingError

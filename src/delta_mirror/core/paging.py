@@ -14,7 +14,7 @@ ascend - all pages are read by number, and read again until the list has proved 
 **Counting.** That a feed looks ascending is no proof that it is. Before the watermark moves after a drain that anchored, the
 end of the list is looked at: it has to be where the mirror's own count puts it, and as the mirror knows it (`core/counting.py`).
 If not, something was passed by, and all is swept. A change that is not visible yet shortens the list and can hide one omission,
-so the count is owed again in the next few runs (`Debt`): once nothing is hidden any more, it shows.
+so the count is owed again in the next few runs (`core/debt.py`): once nothing is hidden any more, it shows.
 
 Invariants:
 
@@ -28,15 +28,15 @@ Invariants:
 
 from collections.abc import Sequence
 
+from delta_mirror.core.answer import end_of, lists_a_record_twice, newest_upto
 from delta_mirror.core.bounds import SMALL, Bounds
 from delta_mirror.core.counting import SKEW, Count, CountKnown, Tally
+from delta_mirror.core.debt import owed_after_anchoring, owed_after_counting
 from delta_mirror.core.model import Instant, Page, PageRequest, ascend
 from delta_mirror.core.place import NO_HABITS, Debt, Habits, Mode, Place
+from delta_mirror.core.stepping import Step
 from delta_mirror.core.sweep import Sweep
-from delta_mirror.core.values import HOUR, MINUTE, SECOND, offset_of, offset_ticks, write_ticks
-
-STEPS_BACK = (1, SECOND, MINUTE, HOUR)  # how far before the last change to anchor, in ticks; the next where one proves too short
-DEBT_RUNS = 8  # for so many runs after a drain that anchored, its list is counted again
+from delta_mirror.core.values import SECOND, offset_of, offset_ticks, write_ticks
 
 UTC = "+00:00"
 END_OF_TIME = 1 << 62  # ticks, far beyond the year 9999
@@ -80,7 +80,7 @@ class Walk:
         self._mode: Mode = "following"
         self._first_call: int | None = None
         self._clock = 0  # the service's at the last answer
-        self._step = habits["step"]
+        self._step = Step(habits["step"])
         self._last: int | None = None  # change date up to which nothing was passed by, in ticks
         self._reached: Instant | None = None
         self._tally = Tally(start)
@@ -157,7 +157,7 @@ class Walk:
         """What was learnt of the service."""
         return Habits(
             offset=self._offset if self._offset_known else None,
-            step=self._step,
+            step=self._step.index,
             full=self._full or self._usually_full,
             from_one=self._counts_from_one,
         )
@@ -172,17 +172,12 @@ class Walk:
         """The count that is owed by the next run, once this drain is complete."""
         if self._swept or self._old_versions:
             return None
-        before = self._debt["starts"][1:] + self._debt["starts"][:1] if self._debt else []
-        if self._anchored:
-            watermark, reached = self._watermark or 0, self._reached.ticks if self._reached else 0
-            is_new = not before or reached > watermark
-            own = max(self._start.ticks, watermark - watermark % MINUTE) if is_new else max(before)
-            oldest = min([self._start.ticks, *before])
-            starts = [own, oldest] if not before or before[-1] == oldest else [oldest, own]
-            return Debt(starts=list(dict.fromkeys(starts)), full=self._full, runs=DEBT_RUNS)
-        if self._debt and self._debt["runs"] > 1:
-            return Debt(starts=before, full=self._debt["full"], runs=self._debt["runs"] - 1)
-        return None
+        if not self._anchored:
+            return owed_after_counting(self._debt)
+        reached = self._reached.ticks if self._reached else 0
+        return owed_after_anchoring(
+            self._debt, start=self._start.ticks, watermark=self._watermark or 0, reached=reached, full=self._full
+        )
 
     def place(self) -> Place:
         """Return what a later process needs to go on behind the last page received."""
@@ -192,7 +187,7 @@ class Walk:
             start=self._start.ticks,
             first_call=self._first_call,
             anchor=self._anchor.ticks,
-            step=self._step,
+            step=self._step.index,
             last=self._last,
             reached=(self._reached.ticks, self._reached.text) if self._reached else None,
             counted_to=self._tally.upto,
@@ -221,7 +216,7 @@ class Walk:
         self._bounds.compare(self._number, page.digests, self._page_before)
         if self._number == 0:
             self._answered = self._anchor.text
-        if _lists_a_record_twice(page):
+        if lists_a_record_twice(page):
             self._old_versions = True
         if self._starts_late_by_offset(page):
             return
@@ -245,7 +240,7 @@ class Walk:
                 self._end_list()
             return
         dates = page.dates
-        end = self._end_of(page)
+        end = end_of(page, self._anchor.ticks)
         if end is None or not ascend(dates):
             self._sweep_all(self._start.ticks, first=page if self._is_first_page else None)
         elif self._number == 0:
@@ -329,7 +324,7 @@ class Walk:
     def _anchor_at_last(self) -> None:
         assert self._last is not None  # noqa: S101 - only a page that has set it leads here
         self._anchored = True
-        self._turn_to(max(self._start.ticks, self._last - STEPS_BACK[self._step]))
+        self._turn_to(max(self._start.ticks, self._last - self._step.ticks))
 
     def _is_linked(self, dates: Sequence[int], end: Instant) -> bool:
         """Return whether the page begins where the page before ended, or earlier.
@@ -341,9 +336,7 @@ class Walk:
         earliest = min(dates, default=end.ticks)
         if earliest > self._last and self._anchor.ticks > self._start.ticks:
             return False
-        if self._step and not _any_between(dates, self._last - STEPS_BACK[self._step - 1], self._last):
-            # The shorter step had nothing to bring back: the entry has changed since. It is not too short.
-            self._step = 0
+        self._step.shorten_if_needless(dates, self._last)
         return True
 
     def _is_next_drains(self, dates: Sequence[int], before: int) -> bool:
@@ -352,11 +345,8 @@ class Walk:
 
     def _step_back(self) -> None:
         assert self._last is not None  # noqa: S101 - asked only behind a page
-        if self._step + 1 < len(STEPS_BACK):
-            self._step += 1
-            self._turn_to(max(self._start.ticks, self._last - STEPS_BACK[self._step]))
-        else:
-            self._turn_to(self._start.ticks)
+        is_longer = self._step.lengthen()
+        self._turn_to(max(self._start.ticks, self._last - self._step.ticks) if is_longer else self._start.ticks)
 
     def _end_list(self) -> None:
         if self._anchored and self._uneven:
@@ -408,7 +398,7 @@ class Walk:
             return
         if sweep.from_one is not None:
             self._from_one = sweep.from_one
-        end = self._end_of(page)
+        end = end_of(page, self._anchor.ticks)
         if end is not None:
             self._learn_offset(end)
             self._reach(page, min(sweep.cutoff, page.clock))
@@ -515,23 +505,8 @@ class Walk:
         self._uneven = self._uneven or self._full not in (0, entries)
         self._full = max(self._full, entries)
 
-    def _end_of(self, page: Page) -> Instant | None:
-        """Return the last change date of *page*: the envelope's or the records', whichever is earlier.
-
-        Earlier is safe: it only lets more come again. Records whose dates lie far before what was asked for are dated by
-        something else than the feed goes by; then the envelope's date alone counts.
-        """
-        named = page.last_change
-        newest = max((entry.changed for entry in page.entries if entry.changed), default=None)
-        if newest is None or (named is not None and newest.ticks < self._anchor.ticks - HOUR):
-            return named
-        return newest if named is None or newest.ticks < named.ticks else named
-
     def _reach(self, page: Page, upto: int) -> None:
-        dated = [entry.changed for entry in page.entries if entry.changed and entry.changed.ticks <= upto]
-        if page.last_change and page.last_change.ticks <= upto:
-            dated.append(page.last_change)
-        newest = max(dated, default=None)
+        newest = newest_upto(page, upto)
         if newest and (self._reached is None or newest.ticks > self._reached.ticks):
             self._reached = newest
 
@@ -539,7 +514,7 @@ class Walk:
         """Ask the first page anew where a service that ignores the offset would have read StartDate as a later time."""
         if not self._is_first_page or self._bounds.pages > 1 or self._mode != "following":
             return False
-        end = self._end_of(page)
+        end = end_of(page, self._anchor.ticks)
         if end is None or offset_ticks(self._offset) <= offset_ticks(offset_of(end.text)):
             return False
         self._learn_offset(end)
@@ -550,16 +525,3 @@ class Walk:
     def _learn_offset(self, end: Instant) -> None:
         self._offset = offset_of(end.text)
         self._offset_known = True
-
-
-def _any_between(dates: Sequence[int], after: int, upto: int) -> bool:
-    return any(after < when <= upto for when in dates)
-
-
-def _lists_a_record_twice(page: Page) -> bool:
-    """Return whether one answer holds two versions of one record, as a feed does that lists every change."""
-    ids: dict[str, int] = {}
-    for digest, entry in zip(page.digests, page.entries, strict=True):
-        if entry.id is not None and ids.setdefault(entry.id, digest) != digest:
-            return True
-    return False
