@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.jobs.prune import PruneReport
 
-NAMES = {
-    "_changes": "changes",
-    "_messages": "messages",
-    "_accela_pushes": "pushes",
-    "_tombstones": "tombstones",
-    "_runs": "runs",
-    "_calls": "days of calls",
-    "_call_times": "times of calls",
+NAMES = {  # of one, of several
+    "_changes": ("change", "changes"),
+    "_messages": ("message", "messages"),
+    "_accela_pushes": ("push", "pushes"),
+    "_tombstones": ("tombstone", "tombstones"),
+    "_runs": ("run", "runs"),
+    "_calls": ("day of calls", "days of calls"),
+    "_call_times": ("time of a call", "times of calls"),
 }
 
 
@@ -91,12 +91,16 @@ def _as_json(report: "PruneReport") -> dict[str, object]:
 def _print(report: "PruneReport", *, dry_run: bool) -> None:
     pruned = report.pruned
     head = "dry run, nothing is written: would forget" if dry_run else f"run {report.id}: forgotten"
-    gone = ", ".join(f"{number:,} {NAMES[table]}" for table, number in pruned.forgotten.items() if number)
+    gone = ", ".join(_counted(number, table) for table, number in pruned.forgotten.items() if number)
     click.echo(f"{head} of what is older than {report.before}: {gone or 'nothing'}")
     for (table, why), number in pruned.kept.items():
-        click.echo(f"kept: {number:,} {NAMES[table]}: {why}")
+        click.echo(f"kept: {_counted(number, table)}: {why}")
     if pruned.through and not dry_run:
         click.echo(f"the log of changes goes back to seq {pruned.through + 1}")
     click.echo(
         f"the file has {pruned.size:,} bytes, of which {pruned.free:,} {'would be' if dry_run else 'are'} free for what comes"
     )
+
+
+def _counted(number: int, table: str) -> str:
+    return f"{number:,} {NAMES[table][number != 1]}"

@@ -44,10 +44,10 @@ _LOGS = (
         "_changes",
         "seq < :first_young",
         {
-            "not pushed to Accela yet": "seq > :pushed",
-            "of records that are linked and were never pushed to Accela": f"{_IS_LINKED} where pushed_seq is null)",
+            "not pushed yet: `sync accela push` does": "seq > :pushed",
+            "of a linked record that was never pushed to Accela": f"{_IS_LINKED} where pushed_seq is null)",
             # The rows of a record of the DDS bear no dates of their own (docs/accela.md, "A map").
-            "tell Accela which of several rows was changed last": (
+            "needed to tell Accela which of several rows was changed last": (
                 f"{_IS_LINKED}) and exists (select 1 from json_each(:mapped) m join json_each(fields) f "
                 "on m.value = entity || '.' || lower(f.key))"
             ),
@@ -62,8 +62,8 @@ _LOGS = (
         "_accela_pushes",
         "at < :before",
         {
-            "open: the next push settles them": "marks is not null or outcome = 'sent'",
-            "the last ones of their links": (
+            "still open: `sync accela push` settles it": "marks is not null or outcome = 'sent'",
+            "the last of a link": (
                 "number = (select max(number) from _accela_pushes) or number in (select max(p.number) from _accela_links l "
                 "join _accela_pushes p using (entity, tenant_id, location_id, id) where p.contact_id = l.contact_id "
                 "group by entity, tenant_id, location_id, id)"
@@ -74,12 +74,12 @@ _LOGS = (
         "_tombstones",
         "deleted_at < :before",
         {
-            "younger than 8 days: the feed may still list them": (
+            "younger than 8 days: the feed may still list the record": (
                 "deleted_at >= :listed or ticks >= coalesce((select json_extract(s.value, '$[3]') from json_each(:streams) s "
                 "where json_extract(s.value, '$[0]') = tenant_id and json_extract(s.value, '$[1]') = location_id "
                 "and json_extract(s.value, '$[2]') = entity), :listed_ticks)"
             ),
-            "of records that are linked and were never pushed to Accela": f"{_IS_LINKED} where pushed_seq is null)",
+            "of a linked record that was never pushed to Accela": f"{_IS_LINKED} where pushed_seq is null)",
         },
     ),
     # Behind those that refer to runs. Its entries are small, and each batch looks at all that may refer to one.
@@ -87,8 +87,8 @@ _LOGS = (
         "_runs",
         "started_at < :before",
         {
-            "the last ones of their commands": "id in (select max(id) from _runs group by command)",
-            "of kept changes, pushes or things in quarantine": (
+            "the last of a command": "id in (select max(id) from _runs group by command)",
+            "of a kept change or push, or of something in quarantine": (
                 "id in (select run_id from _changes union select run_id from _accela_pushes union select run_id from _quarantine)"
             ),
         },
@@ -98,7 +98,7 @@ _LOGS = (
         "_calls",
         "day < :day",
         {
-            "the last days of their locations": (
+            "the last of a location": (
                 "(tenant_id, location_id, day) in (select tenant_id, location_id, max(day) from _calls group by 1, 2)"
             )
         },
