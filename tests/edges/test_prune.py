@@ -407,7 +407,7 @@ def test_dry_run_tells_what_a_run_does_and_changes_nothing(office: Office) -> No
 
 
 def test_work_is_done_in_batches_and_a_run_that_is_told_to_stop_keeps_what_it_has_done(office: Office) -> None:
-    office.ingest(*[message(details={"FirstName": str(number)}, client=f"EX{number}") for number in range(2500)])
+    office.ingest(*[message(details={"FirstName": str(number)}, client=f"EX{number}") for number in range(6000)])
     office.clock.time += 40 * DAY
     stop = Event()
     steps: list[int] = []
@@ -416,16 +416,16 @@ def test_work_is_done_in_batches_and_a_run_that_is_told_to_stop_keeps_what_it_ha
         with closing(sqlite3.connect(office.mirror)) as beside:  # a reader sees each batch as soon as it is done
             [(left,)] = beside.execute("select count(*) from _changes")
             through = beside.execute("select value from _meta where key = 'pruned_through'").fetchone()
-        assert left == 2500 - int(through[0] if through else 0)
+        assert left == 6000 - int(through[0] if through else 0)
         steps.append(left)
-        if left == 500:
+        if left == 1000:
             stop.set()
 
     report = run_prune(office.config(), PruneWishes(30 * DAY), stop=stop, watch=watch, now=office.clock)
 
-    assert (steps, report.outcome, report.pruned.through) == ([2500, 1500, 500], "stopped", 2000)
+    assert (steps, report.outcome, report.pruned.through) == ([6000, 1000], "stopped", 5000)
     assert office.sql("select outcome from _runs order by id desc limit 1") == [("stopped",)]
-    assert (forget(office).pruned.through, office.sql("select count(*) from _changes")) == (2500, [(0,)])
+    assert (forget(office).pruned.through, office.sql("select count(*) from _changes")) == (6000, [(0,)])
 
 
 def test_file_does_not_grow_where_what_was_forgotten_makes_room(office: Office) -> None:

@@ -35,7 +35,7 @@ class _Log(NamedTuple):
     table: str
     is_old: str
     needed: Mapping[str, str]
-    batch: int = 1000  # entries in a transaction
+    batch: int = 1000  # entries in a transaction, which takes a fraction of a second: messages and records may be large
 
 
 _IS_LINKED = "(entity, tenant_id, id) in (select entity, tenant_id, id from _accela_links"
@@ -52,6 +52,7 @@ _LOGS = (
                 "on m.value = entity || '.' || lower(f.key))"
             ),
         },
+        batch=5000,
     ),
     _Log(
         "_messages",
@@ -69,6 +70,7 @@ _LOGS = (
                 "group by entity, tenant_id, location_id, id)"
             ),
         },
+        batch=50_000,  # small entries; each batch looks up those of all links
     ),
     _Log(
         "_tombstones",
