@@ -203,6 +203,21 @@ def test_of_pushes_the_open_ones_and_the_last_one_of_each_link_stay(office: Offi
     assert office.service.contacts["254"]["firstName"] == "Eve"
 
 
+@pytest.mark.parametrize(("outcome", "marks"), [("sent", None), ("failed", "{}")])
+def test_open_push_stays_without_its_link_and_so_does_the_highest_number(office: Office, outcome: str, marks: str | None) -> None:
+    office.client(FirstName="Bea")
+    for number, its_outcome, its_marks in ((7, "pushed", None), (8, outcome, marks), (9, "pushed", None)):
+        office.sql(
+            "insert into _accela_pushes (number, at, entity, tenant_id, location_id, id, contact_id, seq, outcome, marks) "
+            "values (?, '2020-01-01T00:00:00Z', 'Client', 11, 9, 'c-1', '253', 1, ?, ?)",
+            *(number, its_outcome, its_marks),
+        )
+
+    forget(office)
+
+    assert office.sql("select number from _accela_pushes") == [(8,), (9,)]
+
+
 def test_what_did_not_take_is_still_tried_again_when_its_push_is_old(office: Office) -> None:
     office.configure('[accela.map.Client]\n"gender" = "Sex"')
     office.service.dials = AccelaDials(lists={"gender": {"F": "Female"}}, unknown="ignored")
