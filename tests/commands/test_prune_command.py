@@ -3,13 +3,16 @@
 import signal
 import sqlite3
 import subprocess
+import time
 from contextlib import closing, suppress
 
 import pytest
 from installed import Shop
 
+from delta_mirror.jobs.prune import PruneWishes, run_prune
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator import World
+from oracle import assert_exact
 
 OLD = "2020-01-01T00:00:00Z"
 CHANGES = 150_000
@@ -81,6 +84,27 @@ def test_quiet_says_nothing_and_a_dry_run_forgets_nothing(old: Shop) -> None:
     assert old.contents() == before
     assert old.sync("--quiet", "prune", "--older-than", "90d")[1:] == ("", "")
     assert old.value("select count(*) from _changes") == 0
+
+
+def test_deltas_after_it_are_exact_and_as_cheap_as_before_however_far_our_clock_is_ahead(shop: Shop, world: World) -> None:
+    ids = [world.create("Client", FirstName=f"Ada {number}") for number in range(6)]
+    shop.fill()
+    for id_ in ids[:3]:
+        world.delete(id_)
+    shop.fill()
+    shop.fill()
+    before = shop.public_calls()
+    shop.fill()
+    quiet = shop.public_calls() - before
+    later = time.time() + 40 * 86_400
+
+    report = run_prune(shop.config(), PruneWishes(86_400.0), now=lambda: later)
+    before = shop.public_calls()
+    shop.fill()
+
+    assert (report.pruned.forgotten["_changes"], report.pruned.forgotten["_tombstones"]) == (9, 0)
+    assert shop.public_calls() - before == quiet
+    assert_exact(shop.mirror, world)
 
 
 def test_who_reads_on_from_before_what_was_forgotten_is_told(old: Shop) -> None:
