@@ -38,6 +38,7 @@ WRITING = (
     ("accela", "push"),
     ("refetch", "Client", "not-there"),
     ("quarantine", "retry"),
+    ("prune", "--older-than", "1d"),
 )
 
 

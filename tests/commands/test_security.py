@@ -29,6 +29,7 @@ CALLS = {
     "refetch": [["refetch", "Client", "not-there"]],
     "doctor": [["doctor"]],
     "backup": [["backup", "copy.db"]],
+    "prune": [["prune", "--older-than", "1d"]],
     "demo": [],  # it has an account and a folder of its own
 }
 FAULTS: list[Callable[[], Fault]] = [

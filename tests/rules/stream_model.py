@@ -103,6 +103,7 @@ class FollowedStream:
         if request is None:
             self._complete(self.walk)
             return False
+        looks_back = self.walk.looks_back
         versions = self.feed.answer(request.start, request.number, request.size)
         page = self._page(versions)
         gave_up = False
@@ -113,7 +114,7 @@ class FollowedStream:
         if not commits:
             self.die()
             return False
-        self._apply(page.entries)
+        self._apply(page.entries, looks_back=looks_back)
         if gave_up:
             self.errors += 1
             self.kept = self.kept._replace(place="null")
@@ -157,8 +158,8 @@ class FollowedStream:
         row_version = f"{version.content:016X}"
         return Record(version.id, changed, row_version, version.deleted, {"Content": version.content}, {})
 
-    def _apply(self, entries: Sequence[Entry]) -> None:
-        plan = decide(self.held, entries, self.drained)
+    def _apply(self, entries: Sequence[Entry], *, looks_back: bool) -> None:
+        plan = decide(self.held, entries, self.drained, looks_back=looks_back)
         for id_, effect in plan.effects.items():
             record = effect.record
             ticks = record.changed.ticks if record.changed else None

@@ -808,6 +808,18 @@ def test_habits_that_no_longer_hold_cost_calls_and_lose_nothing() -> None:
         assert_exact(stream)
 
 
+def test_count_never_puts_back_an_older_version_of_equal_date() -> None:
+    feed = Feed(Dials(order="ties shuffled", per_change=True))
+    for _ in range(2):
+        for number in range(30):
+            feed.change(f"r{number:04}")
+    feed.change("ahead", ticks=feed.now + 30 * DAYS)
+    feed.now += DAYS
+    stream = FollowedStream(feed, 20)
+    stream.run()
+    assert_exact(stream)
+
+
 def test_feed_that_lists_every_change_leaves_the_newest_version() -> None:
     feed = Feed(Dials(per_change=True, order="shuffled once"))
     for turn in range(4):

@@ -101,6 +101,13 @@ def test_values_are_compared_as_values(old: Value | None, new: Value | None, sam
     assert same_content(record(old), record(new)) is same
 
 
+def test_entry_of_equal_date_that_is_only_looked_back_at_changes_nothing() -> None:
+    held = {ID: alive(record("new", 10))}
+    for entry, expected in ((record("old", 10), 1), (record("new", 10), 0), (record("newer", 11), 0)):
+        assert decide(held, [entry], Drained(), looks_back=True).counts().superseded == expected
+    assert not decide(held, [record("old", 10)], Drained()).superseded
+
+
 def test_of_equal_dates_in_one_drain_the_higher_row_version_stays() -> None:
     drained = Drained()
     judge(None, record("new", 10, version="00000000000000AB"), drained=drained)

@@ -39,6 +39,7 @@ COMMANDS = {
     "accela": "Tie mirrored people to Accela contacts, and push what changed.",
     "doctor": "Look for trouble: configuration, services, clock, mirror, disk; and what to do about it.",
     "backup": "Copy the mirror to a file, also while a run writes.",
+    "prune": "Forget old entries of the logs; say what is kept, and why.",
     "demo": "Show the whole thing on a simulated salon; no account needed.",
 }
 

@@ -143,6 +143,11 @@ class Walk:
         return None if self._mode == "counting" and self._count is None else self.request
 
     @property
+    def looks_back(self) -> bool:
+        """Whether the page asked for now is only looked at, to count a list that was read before."""
+        return self._mode == "counting"
+
+    @property
     def first_call(self) -> int | None:
         """The service's clock when the drain began, in ticks."""
         return self._first_call

@@ -146,6 +146,10 @@ class Drained:
         ticks, version = self._taken.get(record.id, (None, ""))
         return ticks == record.changed.ticks and version > record.version
 
+    def knows(self, id_: str) -> bool:
+        """Return whether this drain remembers what it took of this id."""
+        return id_ in self._taken
+
     def forget_before(self, ticks: int) -> None:
         """Forget what is dated before *ticks*: an ordered drain does not meet those dates again."""
         self._taken = {id_: taken for id_, taken in self._taken.items() if taken[0] >= ticks}
@@ -154,8 +158,12 @@ class Drained:
 _NOTHING = Held(record=None, tombstone=None, changed=None, deleted=False)
 
 
-def decide(held: Mapping[str, Held], entries: Sequence[Entry], drained: Drained) -> Plan:
-    """Return what *entries*, in this order, do to a mirror that has *held* of their ids; *drained* has taken them afterwards."""
+def decide(held: Mapping[str, Held], entries: Sequence[Entry], drained: Drained, *, looks_back: bool = False) -> Plan:
+    """Return what *entries*, in this order, do to a mirror that has *held* of their ids; *drained* has taken them afterwards.
+
+    *looks_back* says that the entries stand where the drain has been before, and may have forgotten which versions it took:
+    then one of equal date changes nothing, for a feed that lists every change may show the older of the two.
+    """
     plan = Plan()
     left: dict[str, Held] = {}  # by the entries before, of ids that they have changed
     for entry in entries:
@@ -165,7 +173,7 @@ def decide(held: Mapping[str, Held], entries: Sequence[Entry], drained: Drained)
             plan.superseded.append(entry)
         elif isinstance(entry, Broken):
             plan.quarantine.append(entry)
-        elif drained.outranks(entry):
+        elif drained.outranks(entry) or (looks_back and not drained.knows(entry.id) and _is_rival(before, entry)):
             plan.superseded.append(entry)
         else:
             drained.take(entry)
@@ -173,6 +181,14 @@ def decide(held: Mapping[str, Held], entries: Sequence[Entry], drained: Drained)
             if after is not None:
                 left[entry.id] = after
     return plan
+
+
+def _is_rival(before: Held, entry: Record) -> bool:
+    """Return whether *entry* bears the date of what is held, and other content."""
+    if entry.changed is None or entry.changed.ticks != before.changed:
+        return False
+    last_sent = (before.tombstone or before.record) if before.deleted else before.record
+    return last_sent is None or before.deleted != entry.deleted or not same_content(last_sent, entry)
 
 
 def _take(plan: Plan, entry: Record, before: Held, in_mirror: Held) -> Held | None:

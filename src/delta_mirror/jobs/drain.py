@@ -119,11 +119,11 @@ class Drain:
         drained = Drained()
         with Ahead(partial(self._service.fetch, self._stream)) as ahead:
             while (request := walk.request) is not None:
-                page = ahead.take(request)
+                page, looks_back = ahead.take(request), walk.looks_back
                 trouble = _receive(self._stream, walk, page)
                 ahead.ask(None if trouble else walk.request_ahead)
                 with self._mirror.transaction() as tx:
-                    self._apply(tx, page, drained, window)
+                    self._apply(tx, page, drained, window, looks_back=looks_back)
                     self._keep_place(tx, None if trouble else walk.place())
                 if trouble and resumes and may_begin_anew:
                     return True
@@ -171,10 +171,10 @@ class Drain:
     def _count_known(self, after: int, upto: int) -> int:
         return self._mirror.count_known(self._stream, after, upto)
 
-    def _apply(self, tx: Transaction, page: Page, drained: Drained, window: Window) -> None:
+    def _apply(self, tx: Transaction, page: Page, drained: Drained, window: Window, *, looks_back: bool) -> None:
         entries = tx.fit(self._stream, page.entries)
         held = tx.current(self._stream, ids_of(entries))
-        plan = decide(held, entries, drained)
+        plan = decide(held, entries, drained, looks_back=looks_back)
         self.report.counts += tx.carry_out(self._stream, plan, self._run_id)
         self.report.late += _count_late(plan, window)
         self.report.said += tx.said

@@ -252,7 +252,8 @@ class _Batch:
         held = self._held.get(place)
         if held is None:
             held = self._held[place] = Held()
-        is_older = message.statement.order < held.newest
+        # The newest one itself comes here only when its row in the log is gone: `prune` has forgotten it.
+        is_older = message.statement.order <= held.newest
         has_changed = self._put(message, held)
         if is_older:
             tallied.superseded += 1

@@ -36,11 +36,11 @@ class Rehearsal(Drain):
         super().__init__(stream, service, mirror, reading, run_id=0, watch=watch)
         self._left: dict[str, _Left] = {}
 
-    def _apply(self, tx: Transaction, page: Page, drained: Drained, window: Window) -> None:
+    def _apply(self, tx: Transaction, page: Page, drained: Drained, window: Window, *, looks_back: bool) -> None:
         ids = ids_of(page.entries)
         held = tx.current(self._stream, ids)
         known = held | {id_: self._left[id_].held for id_ in ids if id_ in self._left}
-        plan = decide(known, page.entries, drained)
+        plan = decide(known, page.entries, drained, looks_back=looks_back)
         for id_, effect in plan.effects.items():
             before = held[id_].changed if id_ in held else None
             self._left[id_] = _Left(_held_after(effect), before)
