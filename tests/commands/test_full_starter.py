@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from installed import PATIENCE, SYNC, Shop, assert_sound, wait_until_it_listens
+from installed import PATIENCE, Shop, assert_sound, wait_until_it_listens
 
 from delta_mirror.cli.messages import LOGGER
 from delta_mirror.cli.progress import FileWatch
@@ -358,11 +358,22 @@ def test_without_a_terminal_progress_is_told_in_a_line_now_and_then(
     assert caplog.messages == ([] if quiet else [told])
 
 
+WATCHED = """
+import itertools, pathlib, sys
+from delta_mirror.cli.progress import FileWatch
+from delta_mirror.config import load_config
+from delta_mirror.jobs.baseline import Wishes, run_baseline
+# A second at every look at the clock: what is over sooner than half a second shows no bar.
+with FileWatch(quiet=False, as_lines=False, clock=itertools.count().__next__) as watch:
+    run_baseline(load_config(pathlib.Path(sys.argv[1])), Wishes(sys.argv[2]), watch=watch)
+"""
+
+
 def test_on_a_terminal_a_bar_shows_rows_and_time_left(shop: Shop, bulk: Path) -> None:
     shop.configure(locations=[(11, 9)], entities=["Sale"])
     outer, inner = pty.openpty()
     process = subprocess.Popen(
-        [SYNC, "--config", shop.configuration, "full-starter", bulk],
+        [sys.executable, "-c", WATCHED, shop.configuration, bulk],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=inner, env={"TERM": "xterm", "COLUMNS": "120"},
     )  # fmt: skip
     os.close(inner)

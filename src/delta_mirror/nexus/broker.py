@@ -119,6 +119,8 @@ def _target(location: str, properties: Mapping[str, object], base: str) -> str |
     own = urlsplit(base)
     if location.startswith(f"{base}/"):  # as it nearly always is
         return own.path + location[len(base) :]
+    if location.startswith("messages/"):  # relative to the subscription, as no standard says, and yet plain enough
+        location = f"{base}/{location}"
     try:
         # What is relative counts from the address that was asked (RFC 9110, 10.2.2).
         named = urlsplit(urljoin(f"{base}/messages/head", location)) if location else own
