@@ -233,7 +233,8 @@ def most_calls(dials: Dials, size: int, length: int) -> int:
     page = min(size, dials.clamp)
     if dials.short_pages != "none":
         page = (page + 1) // 2
-    return MOST_PASSES * (length // page + 2)
+    # Counted from 1, the first page comes twice in each of them.
+    return MOST_PASSES * (length // page + 2 + dials.page_base)
 
 
 def test_nothing_is_lost_whatever_happens_between_any_two_calls() -> None:
