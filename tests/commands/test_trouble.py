@@ -197,8 +197,9 @@ def test_full_disk_leaves_a_sound_mirror_and_the_next_run_with_room_is_exact(sho
     if kilobytes < 100:
         assert_said(call(shop, "status", expect=2), "is empty, no run has filled it yet")
     else:
-        assert shop.stream()["state"] in ("new", "failing", "following")
+        # Which streams had begun when the room ran out is a matter of their threads; what is there is sound all the same.
         assert_sound(shop)
+        call(shop, "status", expect=0)
     call(shop, "--quiet", "deltas", expect=0)
     assert_exact(shop.mirror, shop.service.world)
 
