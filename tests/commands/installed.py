@@ -125,7 +125,11 @@ class Shop:
     def end(self, process: subprocess.Popen[str], *, expect: int | None = 0) -> Ended:
         """Return how *process* has ended."""
         with process:
-            out, err = process.communicate(timeout=PATIENCE)
+            try:
+                out, err = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()  # or leaving this block would wait for it without an end
+                raise
         ended = Ended(process.returncode, out, err)
         assert expect in (None, ended.code), f"exit {ended.code} instead of {expect}\n{out}\n{err}"
         assert ended.code == 1 or "Traceback" not in err, err

@@ -122,7 +122,7 @@ def test_follower_whose_pipe_nobody_empties_is_ended_by_a_signal_all_the_same(sh
     assert process.stdout is not None
     wait_until_full(process.stdout.fileno())
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 143
+    assert process.wait(timeout=60) == 143
     process.communicate()
 
 
@@ -133,7 +133,7 @@ def test_follower_ends_when_its_reader_has_gone_although_nothing_happens(shop: S
     process.stdout.readline()
     process.stdout.close()
     process.stdout = None
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
 

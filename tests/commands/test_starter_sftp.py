@@ -120,7 +120,7 @@ def test_run_that_is_told_to_stop_while_it_waits_for_the_host_ends_at_once(shop:
     with shop.running("full-starter") as process:
         assert reading.wait(PATIENCE)
         process.terminate()
-        _, err = process.communicate(timeout=15)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "stopped" in err
     assert not shop.mirror.with_name("mirror.db.starter").exists()
