@@ -12,6 +12,7 @@ have as many living clients as the service.
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -40,6 +41,7 @@ class Round:
         for tool, folder in self._folders.items():
             figures = measured(self._service, tool.call(folder, self._service.url), folder)
             took[tool.name] = (figures.wall, figures.cpu, figures.memory)
+            print(f"{kind}: {tool.name}: {figures.wall:.1f} s", file=sys.stderr, flush=True)
         self._steps[kind].append(took)
 
     def check(self, living: int) -> None:

@@ -6,14 +6,17 @@
 number that counts up until a page is empty. `tuned` is what its documentation offers beyond that, as far as it helps here:
 
 - right: `hard_delete` for what the service calls deleted, `dedup_sort` for two versions of one record, a `lag` of ten minutes;
-- fast: primary keys in the tables (without them 1,000 changes take twice as long), no compression of its own files, two
-  normalizing processes, larger buffers, a WAL without a flush per commit, columns of nested values that are kept as JSON.
+- fast: an index on the key of its staging table (without it 1,000 changes take twice as long; `create_primary_keys` does the
+  same, but then an id that comes twice ends the run), no compression of its own files, two normalizing processes, larger buffers,
+  a WAL without a flush per commit, columns of nested values that are kept as JSON.
 
 In both, telemetry is off, as nothing here leaves the machine, and the dataset is `main`, so that the file is the database.
 """
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,6 +59,10 @@ def main(way: str, url: str, client_id: str, client_secret: str, tenant: str, lo
         },
     }
     pipeline.run(rest_api_source({"client": client, "resources": [resource(way, tenant, location)]}))
+    staging = Path(file).with_name(f"{Path(file).stem}__main_staging.db")
+    if way == "tuned" and staging.exists():
+        with closing(sqlite3.connect(staging)) as connection:
+            connection.execute("create index if not exists client_key on client (entity_id)")
 
 
 def resource(way: str, tenant: str, location: str) -> dict:
@@ -100,7 +107,7 @@ def destination(way: str, file: str) -> object:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
 
-    return dlt.destinations.sqlalchemy(engine, create_primary_keys=True)
+    return dlt.destinations.sqlalchemy(engine)
 
 
 if __name__ == "__main__":
