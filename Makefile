@@ -20,6 +20,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTEST_ADDOPTS
 
 # Stamps say that it stands, and in which folder: a virtual environment that was copied from elsewhere still points there.
 STAMP := $(VENV)/product.stamp
+PEERS := bench/peers/.venv
 DEV_STAMP := $(VENV)/dev.stamp
 ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(STAMP) $(DEV_STAMP): FORCE
@@ -69,6 +70,12 @@ bench: $(STAMP)  ## the program beside bare loops; ARGS="--records 5000 --rounds
 	@$(BIN)/python bench/compare.py $(ARGS)
 	@$(BIN)/python bench/starter.py $(STARTER)
 
+.PHONY: peers
+peers: $(STAMP) $(PEERS)/peers.stamp  ## the program beside dlt and sqlite-utils: how fast, and what each makes of small worlds; ARGS, WORLDS
+	@$(BIN)/python bench/peers/speed.py $(ARGS)
+	@echo
+	@$(BIN)/python bench/peers/small_worlds.py $(WORLDS)
+
 .PHONY: format
 format: $(DEV_STAMP)  ## put the code into its form
 	@$(BIN)/ruff format .
@@ -76,7 +83,7 @@ format: $(DEV_STAMP)  ## put the code into its form
 
 .PHONY: clean
 clean:  ## remove the virtual environment and everything that tools have left
-	@rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(PEERS) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -93,6 +100,12 @@ $(STAMP): pyproject.toml
 	@.ci/make-venv $(VENV)
 	@echo "installing delta-mirror into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable .
+	@pwd -P > $@
+
+$(PEERS)/peers.stamp: bench/peers/requirements.txt
+	@.ci/make-venv $(PEERS)
+	@echo "installing what the program is compared with into $(PEERS)"
+	@$(PEERS)/bin/python -m pip install --quiet --requirement $<
 	@pwd -P > $@
 
 $(DEV_STAMP): pyproject.toml

@@ -59,6 +59,9 @@ def command(
 ) -> int:
     """Bring every configured stream up to date: read what has changed, replace whole records, carry out deletions."""
     config = open_config(said.config)  # first: a refusal need not wait for all that a run imports
+    # By itself, before the jobs that need it: loaded through them, urllib3 would compile its regular expressions so deep in the
+    # stack that Python asks the system for memory at thousands of calls, which takes a tenth of a quiet run.
+    import delta_mirror.dds.transport  # noqa: F401
     from delta_mirror.jobs.deltas import Wishes, run_deltas
 
     wishes = Wishes(as_selection(tenants, locations, entities), since, dry_run, -1.0 if if_running == "wait" else 0.0, deadline)

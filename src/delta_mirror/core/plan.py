@@ -258,10 +258,9 @@ def find_differences(old: Record, new: Record) -> Fields:
     that bears the name of a column of the root stands as `Name[]`.
     """
     differs: Fields = {
-        column: [old.root.get(column), new.root.get(column)]
-        for column in {**old.root, **new.root}
-        if old.root.get(column) != new.root.get(column)
+        column: [value, new.root.get(column)] for column, value in old.root.items() if new.root.get(column) != value
     }
+    differs.update({column: [None, value] for column, value in new.root.items() if column not in old.root})
     old_tables, new_tables = _filled(old.children), _filled(new.children)
     for table in _changed_tables(old_tables, new_tables):
         name = f"{table}[]" if table in old.root or table in new.root else table

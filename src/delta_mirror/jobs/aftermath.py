@@ -14,7 +14,6 @@ from collections.abc import Callable
 from delta_mirror.calls.addresses import is_loopback
 from delta_mirror.config import Config
 from delta_mirror.errors import DeltaMirrorError
-from delta_mirror.jobs.metrics import collect_metrics
 from delta_mirror.jobs.outcome import WENT_WELL
 from delta_mirror.mirror.read import Reader
 from delta_mirror.mirror.write import Mirror
@@ -41,6 +40,7 @@ class Aftermath:
             with Reader.open(self._mirror.path) as reader:
                 self._went_well = reader.outcome(self._mirror.run_id) in WENT_WELL and not self._mirror.has_drift
             if file is not None:
+                from delta_mirror.jobs.metrics import collect_metrics  # only those who have a metrics file pay for importing it
                 from delta_mirror.ops.prometheus import write_metrics
 
                 write_metrics(file, collect_metrics(self._config, self._now()))
