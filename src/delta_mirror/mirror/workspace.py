@@ -30,13 +30,22 @@ def work_folder(mirror: Path) -> Iterator[Path]:
 
     A killed run has left its own; it goes first.
     """
-    folder = mirror.resolve().with_name(mirror.name + ".starter")
+    folder = _folder_of(mirror)
     _remove(folder)
     folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
         _remove(folder)
+
+
+def clear_work_folder(mirror: Path) -> None:
+    """Remove what a killed run has left of the private folder beside *mirror*. Only under the mirror's lock."""
+    _remove(_folder_of(mirror))
+
+
+def _folder_of(mirror: Path) -> Path:
+    return mirror.resolve().with_name(mirror.name + ".starter")
 
 
 def _remove(folder: Path) -> None:
