@@ -24,6 +24,7 @@ from delta_mirror.core.plan import Counts
 from delta_mirror.errors import BusyError, RefusedError, UnfinishedError
 from delta_mirror.jobs.selection import checked_id
 from delta_mirror.jobs.session import StoppedError, deadline, interruptible, open_mirror
+from delta_mirror.mirror.clear import check_room, empty_wal, overwrite_what_goes, write_anew
 from delta_mirror.mirror.erase import (
     Naming,
     Person,
@@ -36,7 +37,6 @@ from delta_mirror.mirror.erase import (
     tenants_marked,
 )
 from delta_mirror.mirror.read import Reader
-from delta_mirror.mirror.wipe import check_room, empty_wal, overwrite_what_goes, write_anew
 from delta_mirror.mirror.workspace import clear_work_folder
 from delta_mirror.mirror.write import Mirror, Transaction
 from delta_mirror.nexus.sections import LAYOUTS

@@ -25,8 +25,8 @@ CHECK = "mask_key_check"  # in `_meta`: what tells the key of this mirror from a
 PENDING = "erase_pending"  # in `_meta`: since when bytes of somebody who was erased may still be in the file
 IN_STREAM = "tenant_id = :tenant_id and location_id = :location_id and entity = :entity"
 
-Key = Callable[[], Keyed]
-"""Returns the operator's key, or raises what keeps it from being had."""
+Key = Callable[[], Keyed | None]
+"""Returns the operator's key, None where there is none; raises what keeps it from being had."""
 
 
 def load_erased(connection: sqlite3.Connection, path: Path, key: Key) -> Erased | None:
@@ -41,6 +41,12 @@ def load_erased(connection: sqlite3.Connection, path: Path, key: Key) -> Erased 
     if not marks:
         return None
     keyed = key()
+    if keyed is None:
+        raise MirrorFileError(
+            f"{path} has marks of people who were erased, and [mirror] mask_key is empty, so that they could come back; nothing "
+            'was written. Put the key that they were made with in its place again; docs/operating.md, "Privacy", says what to do '
+            "if it is lost"
+        )
     found = connection.execute("select value from _meta where key = ?", (CHECK,)).fetchone()
     check_key(path, keyed, None if found is None else found[0])
     return Erased(keyed, marks)

@@ -30,8 +30,7 @@ def work_folder(mirror: Path) -> Iterator[Path]:
 
     A killed run has left its own; it goes first.
     """
-    folder = _folder_of(mirror)
-    _remove(folder)
+    folder = clear_work_folder(mirror)
     folder.mkdir(mode=0o700)
     try:
         yield folder
@@ -39,13 +38,11 @@ def work_folder(mirror: Path) -> Iterator[Path]:
         _remove(folder)
 
 
-def clear_work_folder(mirror: Path) -> None:
-    """Remove what a killed run has left of the private folder beside *mirror*. Only under the mirror's lock."""
-    _remove(_folder_of(mirror))
-
-
-def _folder_of(mirror: Path) -> Path:
-    return mirror.resolve().with_name(mirror.name + ".starter")
+def clear_work_folder(mirror: Path) -> Path:
+    """Return where the folder for work beside *mirror* is made; what a killed run has left of it is gone."""
+    folder = mirror.resolve().with_name(mirror.name + ".starter")
+    _remove(folder)
+    return folder
 
 
 def _remove(folder: Path) -> None:

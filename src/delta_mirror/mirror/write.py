@@ -30,7 +30,7 @@ from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row, 
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import PATIENCE, open_as_it_is, open_for_writing, own_time, translated
-from delta_mirror.mirror.marks import CHECK, IN_STREAM, check_key, dates_of, forget_dates, load_erased, note_dates
+from delta_mirror.mirror.marks import CHECK, IN_STREAM, Key, check_key, dates_of, forget_dates, load_erased, note_dates
 from delta_mirror.mirror.migrations import migrate
 from delta_mirror.mirror.read import Json, StreamState, read_streams
 from delta_mirror.mirror.schema import (
@@ -105,7 +105,7 @@ class Mirror:
         mode: int = 0o600,
         deletes: Deletes = "remove",
         account: str | None = None,
-        key: Callable[[], Keyed] = lambda: Keyed(""),
+        key: Key = lambda: None,
         feed_tables: Mapping[str, Collection[str]] | None = None,
         now: Callable[[], float] = time.time,
         patience: float = PATIENCE,
@@ -166,7 +166,7 @@ class Mirror:
                 schema = Schema(self._connection, self._feed_tables)
                 Transaction(self, self._connection, schema).check_identity(account)
 
-    def know_erased(self, key: Callable[[], Keyed]) -> None:
+    def know_erased(self, key: Key) -> None:
         """Read who is marked as erased; from then on they stay out.
 
         Raises:
