@@ -205,8 +205,9 @@ class _Work:
     def _clear_files(self, tell: Callable[[str], None]) -> None:
         """Clear the files of everything that was deleted, and make sure of it."""
         clear_work_folder(self.mirror.path)
-        write_anew(self.mirror, self._check)
         name = self.mirror.path.name
+        tell(f"no table holds anything of it any more; {name} is written anew, which takes a while with a large one")
+        write_anew(self.mirror, self._check)
 
         def waiting() -> None:
             tell(f"another program is reading {name}; waiting for it, so that the WAL can be emptied")
