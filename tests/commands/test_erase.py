@@ -546,6 +546,9 @@ def test_another_run_is_failed_on_or_passed_over(held: tuple[Shop, str]) -> None
     with hold(shop.mirror):
         shop.sync("erase", "Client", id_, "--yes", expect=4)
         assert shop.sync("erase", "Client", id_, "--yes", "--if-running", "skip").err.startswith("skipped: ")
+        with at_a_terminal(shop, "erase", "Client", id_, "--if-running", "skip") as (process, terminal):
+            assert "skipped: " in read_until(terminal, "skipped: ")
+            assert process.wait(PATIENCE) == 0
     assert shop.value("select count(*) from Client where _id = ?", id_) == 2
 
 

@@ -7,6 +7,7 @@ import click
 
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
+    Stopped,
     examples,
     open_config,
     print_json,
@@ -69,8 +70,9 @@ def command(
     write_whatever_comes()
     wait = -1.0 if if_running == "wait" else 0.0
     wishes = EraseWishes(entity, id_, tenants, dry_run, wait, deadline)
-    if not yes and not dry_run:
-        _ask(config, wishes)
+    # Before signals are caught: Ctrl-C at the question is an answer.
+    if not yes and not dry_run and unless_busy(lambda: _is_meant(config, wishes), if_running, Stopped()) is None:
+        return 0
     with told_to_stop(AGAIN) as stopped:
         report = unless_busy(lambda: run_erase(config, wishes, stop=stopped.event, tell=tell), if_running, stopped)
     if report is None:
@@ -86,8 +88,12 @@ def command(
     return stopped.exit_code or (EXIT_UNFINISHED if report.trouble else 0)
 
 
-def _ask(config: "Config", wishes: "EraseWishes") -> None:
-    """Return if somebody at a terminal has seen what would go, and has typed the id once more."""
+def _is_meant(config: "Config", wishes: "EraseWishes") -> bool:
+    """Return once somebody at a terminal has seen what would go, and has typed the id once more.
+
+    Raises:
+        RefusedError: there is no terminal, or another id was typed.
+    """
     from dataclasses import replace
 
     from delta_mirror.jobs.erase import run_erase
@@ -100,6 +106,7 @@ def _ask(config: "Config", wishes: "EraseWishes") -> None:
     typed = click.prompt("This cannot be undone. Type the ID once more to erase it", err=True, default="", show_default=False)
     if typed.strip().lower() != wishes.id.lower():
         raise RefusedError("that is another ID; nothing was written")
+    return True
 
 
 def _print(report: "EraseReport", *, dry_run: bool) -> None:

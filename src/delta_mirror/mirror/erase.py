@@ -10,6 +10,7 @@ Invariants:
   of which nobody could read whose it is goes, if it names him.
 - Records of others that name him are theirs, and stay; it is said where they are.
 - Numbers of `_changes` are never given again, and the log may lack some already: nobody who reads on from a number is misled.
+  That of the last push is, where it goes: to keep its row would be to keep whom it was of.
 """
 
 from collections.abc import Callable, Mapping, Sequence
