@@ -98,7 +98,7 @@ class Intake:
         try:
             with self._mirror.transaction() as tx:
                 batch = self._begin(tx)
-                batch.tallied.erased = len(read) - len(taken)
+                batch.leave_out([delivery for delivery, is_out in zip(deliveries, erased, strict=True) if is_out])
                 batch.take([deliveries[place] for place in taken], [read[place] for place in taken])
         except BaseException:
             self._tables = None  # what was made in there is gone with it
@@ -139,9 +139,6 @@ def take_again(mirror: Mirror, run_id: int, thing: SetAside) -> tuple[Outcome | 
     if isinstance(read, Unreadable):
         return "quarantined", read.reason, intake
     [outcome] = intake.take([delivery])
-    if outcome == "erased":  # it could not be told before whose it is
-        with mirror.transaction() as tx:
-            _tables().forget(tx, message_id)
     return outcome, thing.reason if outcome == "quarantined" else None, intake
 
 
@@ -178,6 +175,13 @@ class _Batch:
         self._aside: list[tuple[Taken, str]] = []
         self._changes: list[ChangedClient] = []
         self._left_quarantine = 0
+
+    def leave_out(self, deliveries: Sequence[Delivery]) -> None:
+        """Count messages of clients who were erased; where one was kept because nobody could read whose it was, it goes."""
+        self.tallied.erased += len(deliveries)
+        if deliveries and self._tables.has_aside(self._tx):
+            ids = {id_ for each in deliveries for id_ in (each.message_id, hash_of(each.body)) if id_ is not None}
+            self._left_quarantine += len(self._tables.forget_unread(self._tx, ids))
 
     def take(self, deliveries: Sequence[Delivery], read: Sequence[Message | Unreadable]) -> None:
         """Carry out all of it."""

@@ -371,14 +371,6 @@ class NexusTables:
         self.release(tx, found)
         return found
 
-    def forget(self, tx: Transaction, message_id: str) -> None:
-        """Take one message out of the log and out of quarantine, where it stands as unreadable."""
-        tx.execute("delete from _messages where message_id = ?", (message_id,))
-        self.release(tx, [message_id])
-        tally = self.read_tally(tx)
-        tally.quarantined -= 1
-        self.keep_tally(tx, tally)
-
     def read_tally(self, tx: Transaction) -> NexusTally:
         """Return what was counted so far."""
         return NexusTally(**orjson.loads(tx.kept(NEXUS_TALLY) or "{}"))
