@@ -671,7 +671,7 @@ def test_killed_at_any_instant_it_has_all_or_nothing_of_the_person_and_the_next_
             "select count(*) from _erased"
         )
         assert (rows, bool(logged), marks) in ((2, True, 0), (0, False, 1))
-        shop.sync("erase", "Client", id_, "--yes")
+        erase(shop, id_)
         assert holding(shop, id_, FIRST) == []
         assert shop.value("select count(*) from _changes where id like 'somebody-%'") == CHANGES
     assert killed, "none was killed at work"
