@@ -21,12 +21,14 @@ from office import contacts
 
 PASSPHRASE = "not-a-real-passphrase"
 PING = "ping-secret"
+MASK_KEY = "not-a-real-key-of-hashes"
 SECRETS = {
     "secret.txt": CLIENT_SECRET,
     "passphrase.txt": PASSPHRASE,
     "key.txt": KEY,
     "app.txt": APP_SECRET,
     "password.txt": PASSWORD,
+    "mask.txt": MASK_KEY,
 }
 WRITING = (
     ("deltas",),
@@ -39,6 +41,7 @@ WRITING = (
     ("refetch", "Client", "not-there"),
     ("quarantine", "retry"),
     ("prune", "--older-than", "1d"),
+    ("erase", "Client", "not-there", "--yes"),
 )
 
 
@@ -56,6 +59,7 @@ def furnished(shop: Shop, check: Check) -> Iterator[AccelaService]:
     with Bus() as bus, AccelaService(contacts("253")) as accela:
         shop.configure(
             client_secret="file:secret.txt",
+            mirror={"mask_key": "file:mask.txt"},
             ops={"metrics_file": "delta.prom", "ping_url": "file:ping.txt"},
             locations=[(11, 9), (11, 10)],
             more=f"""

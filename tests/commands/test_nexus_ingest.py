@@ -95,7 +95,7 @@ def test_the_sample_is_taken_from_a_file_and_can_be_queried(office: Office) -> N
         ("Johnathan", "Caucasian", "1980-05-28")
     ]
     assert office.ingest("sample.json")["messages"] == {
-        "taken": 1, "applied": 0, "superseded": 0, "quarantined": 0, "repeated": 1,
+        "taken": 1, "applied": 0, "superseded": 0, "quarantined": 0, "repeated": 1, "erased": 0,
     }  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_a_dry_run_tells_what_would_be_and_writes_nothing(office: Office) -> Non
     office.ingest("other.jsonl")
     before = office.mirror.read_bytes()
     told = office.ingest("--dry-run", "some.jsonl", "other.jsonl")
-    assert told["messages"] == {"taken": 3, "applied": 1, "superseded": 0, "quarantined": 0, "repeated": 2}
+    assert told["messages"] == {"taken": 3, "applied": 1, "superseded": 0, "quarantined": 0, "repeated": 2, "erased": 0}
     assert told["id"] is None
     assert office.mirror.read_bytes() == before
     assert sorted(path.name for path in office.folder.iterdir() if path.name.startswith("mirror.db-")) == []

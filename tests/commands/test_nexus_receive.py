@@ -201,7 +201,7 @@ def test_report_for_programs_has_the_run_and_what_became_of_the_messages(desk: D
     desk.bus.publish(*messages(12))
     desk.bus.publish(*messages(3), message_id=None)
     report = desk.report()
-    assert report["messages"] == {"taken": 15, "applied": 12, "superseded": 0, "quarantined": 0, "repeated": 0} | {
+    assert report["messages"] == {"taken": 15, "applied": 12, "superseded": 0, "quarantined": 0, "repeated": 0, "erased": 0} | {
         "applied": report["messages"]["applied"],
         "superseded": report["messages"]["superseded"],
         "repeated": report["messages"]["repeated"],

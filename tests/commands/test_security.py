@@ -30,6 +30,7 @@ CALLS = {
     "doctor": [["doctor"]],
     "backup": [["backup", "copy.db"]],
     "prune": [["prune", "--older-than", "1d"]],
+    "erase": [["erase", "Client", "not-there", "--yes"]],
     "demo": [],  # it has an account and a folder of its own
 }
 FAULTS: list[Callable[[], Fault]] = [

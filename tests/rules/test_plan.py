@@ -382,3 +382,16 @@ def test_whatever_the_pages_the_last_of_the_newest_is_held_and_the_log_tells_how
             assert lives is (op in ("replace", "delete"))
             lives = op != "delete"
         assert lives is (id_ in newest and not newest[id_].deleted)
+
+
+# People who were erased
+
+
+@pytest.mark.parametrize("entry", [record(), record("Bea", 11), record(deleted=True), broken(), broken(None)])
+def test_entry_of_a_person_who_was_erased_changes_nothing_whatever_it_says(entry: Entry) -> None:
+    drained = Drained()
+    plan = judge(Held(None, None, None, deleted=False, is_erased=True), entry, entry, drained=drained)
+    assert plan.erased == [entry, entry]
+    assert plan == Plan(erased=[entry, entry])
+    assert plan.counts() == Counts(unchanged=2)
+    assert len(drained) == 0

@@ -74,8 +74,11 @@ def link_command(said: "Globals", *, file: str, as_json: bool, if_running: str) 
             f"{report.unknown} of the new links are of records that the mirror does not hold (yet); "
             "they are pushed once it does. Look whether the ids are right"
         )
+    if report.erased:
+        warn(f"{report.erased} rows of the file name people who were erased; they were passed over. Take them out of the file")
     if as_json:
-        print_json({"run_id": report.run_id, **counts, "unknown": report.unknown, "total": report.total})
+        told = {"unknown": report.unknown, "erased": report.erased, "total": report.total}
+        print_json({"run_id": report.run_id, **counts, **told})
     elif not said.quiet:
         done = ", ".join(f"{number} {what}" for what, number in counts.items() if number) or "nothing to do"
         click.echo(f"run {report.run_id}: links: {done}; {report.total} in all")

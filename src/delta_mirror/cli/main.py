@@ -40,6 +40,7 @@ COMMANDS = {
     "doctor": "Look for trouble: configuration, services, clock, mirror, disk; and what to do about it.",
     "backup": "Copy the mirror to a file, also while a run writes.",
     "prune": "Forget old entries of the logs; say what is kept, and why.",
+    "erase": "Remove a person everywhere in the mirror, and keep them from coming back.",
     "demo": "Show the whole thing on a simulated salon; no account needed.",
 }
 

@@ -25,6 +25,7 @@ def told(tallied: "Tallied") -> str:
     """Return what became of messages, in words."""
     outcomes = {name: getattr(tallied, name) for name in ("applied", "superseded", "quarantined", "repeated")}
     parts = [f"{number} {name}" for name, number in outcomes.items() if number]
+    parts += [f"{tallied.erased} of clients who were erased"] if tallied.erased else []
     changes = [
         number_of(tallied.inserted, "new client") if tallied.inserted else "",
         number_of(tallied.replaced, "change") if tallied.replaced else "",
@@ -40,4 +41,5 @@ def outcomes_of(tallied: "Tallied") -> dict[str, int]:
         "superseded": tallied.superseded,
         "quarantined": tallied.quarantined,
         "repeated": tallied.repeated,
+        "erased": tallied.erased,
     }

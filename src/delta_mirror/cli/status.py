@@ -106,6 +106,7 @@ def _as_json(status: "Status") -> dict[str, object]:
         },
         **({} if status.nexus is None else {"nexus": _nexus_as_json(status.nexus)}),
         **({} if status.accela is None else {"accela": asdict(status.accela)}),
+        **({} if status.erased is None else {"erased": asdict(status.erased)}),
     }
 
 

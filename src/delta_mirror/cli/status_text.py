@@ -179,6 +179,8 @@ def _facts(status: Status, now: float, *, verbose: bool, tells_late: bool) -> It
         yield _nexus(status.nexus, now, verbose=verbose)
     if status.accela is not None:
         yield _accela(status.accela, now, verbose=verbose)
+    if status.erased is not None:
+        yield f"erased: {status.erased.marked:,} marked, and kept out"
     for pause in status.pauses:
         place = (pause.tenant_id, pause.location_id)
         who = "every location" if place == ACCOUNT else "tenant {}, location {}".format(*place)
@@ -274,6 +276,11 @@ def _troubles(status: Status, now: float, *, verbose: bool) -> Iterator[str]:
         yield (
             f"accela: contacts that the last push failed at: {status.accela.failed:,} (the next one tries again); that took a "
             f"part only: {status.accela.partly:,} (`sync accela push --retry-failed`). `_accela_pushes` says why"
+        )
+    if status.erased is not None and status.erased.pending_since:
+        yield (
+            f"since {status.erased.pending_since} bytes of somebody who was erased may be in the files of the mirror: call "
+            "`sync erase` again, with the same ENTITY and ID"
         )
     nearly = [
         f"tenant {tenant_id}, location {location_id} has spent {number:,} of {status.calls_per_day:,} calls of this day"

@@ -13,6 +13,7 @@ Invariants:
   of it, the columns that are filled in are written, and are no change.
 - An entry that cannot be applied goes to quarantine, unless something newer of its id is held; what is applied afterwards in
   the same page, and is not older, takes it out again.
+- An entry of a record that was erased changes nothing, whatever it says, and is set aside nowhere: it counts as unchanged.
 """
 
 from collections import Counter
@@ -32,7 +33,7 @@ class Held:
     `record` has the rows, also those of a deleted record where the mirror marks instead of removing; `tombstone` is the
     deleting record. Of both only the rows count: `changed`, the ticks of the version held, stands here. `deleted` says that
     the last thing known of the id is its deletion. `is_key_alone` says that the root came by a source that knows nothing of it
-    but its key, so that nothing is known of its other columns.
+    but its key, so that nothing is known of its other columns. `is_erased` says that the record was erased, and is to stay out.
     """
 
     record: Record | None
@@ -40,6 +41,7 @@ class Held:
     changed: int | None
     deleted: bool
     is_key_alone: bool = False
+    is_erased: bool = False
 
 
 class Change(NamedTuple):
@@ -92,7 +94,8 @@ class Plan:
     `changes` are for the log, in the order sent. `effects` and `redated` are what is to be written, once per id: a redated
     record is held as sent but for its change date (where a mask drops that column, nothing else tells the versions apart).
     `unchanged` logged no change; among them are deletions of records never held, and deletions sent again with other content.
-    `superseded` changed nothing because something newer is held. `quarantine` are the entries that cannot be applied.
+    `superseded` changed nothing because something newer is held. `quarantine` are the entries that cannot be applied, `erased`
+    those of records that were erased.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -101,6 +104,7 @@ class Plan:
     unchanged: list[Record] = field(default_factory=list)
     superseded: list[Entry] = field(default_factory=list)
     quarantine: list[Broken] = field(default_factory=list)
+    erased: list[Entry] = field(default_factory=list)
 
     def records(self, op: Op) -> list[Record]:
         """Return the records that log this kind of change, in the order sent."""
@@ -114,7 +118,7 @@ class Plan:
             replaced=ops["replace"],
             deleted=ops["delete"],
             revived=ops["revive"],
-            unchanged=len(self.unchanged),
+            unchanged=len(self.unchanged) + len(self.erased),
             superseded=len(self.superseded),
             quarantined=len(self.quarantine),
         )
@@ -169,7 +173,9 @@ def decide(held: Mapping[str, Held], entries: Sequence[Entry], drained: Drained,
     for entry in entries:
         before = _NOTHING if entry.id is None else left.get(entry.id) or held.get(entry.id, _NOTHING)
         ticks = None if entry.changed is None else entry.changed.ticks
-        if ticks is not None and before.changed is not None and ticks < before.changed:
+        if before.is_erased:
+            plan.erased.append(entry)
+        elif ticks is not None and before.changed is not None and ticks < before.changed:
             plan.superseded.append(entry)
         elif isinstance(entry, Broken):
             plan.quarantine.append(entry)

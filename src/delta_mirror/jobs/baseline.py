@@ -210,7 +210,7 @@ def _load(
         if not wishes.force:
             _refuse_old(part, now())
             _refuse_without_a_table(part, known)
-        with starter.staged(part) as staging:
+        with starter.staged(part, mirror.erased) as staging:
             own.loaded = _carry_over(mirror, staging, part, known, wishes, report, starter.check, now)
     except (RefusedError, UnfinishedError) as error:
         own.error = error

@@ -17,6 +17,7 @@ from delta_mirror.errors import DeltaMirrorError
 from delta_mirror.jobs.checks.case import Case, Finding, unknown, wrong
 from delta_mirror.jobs.checks.mirror import check_file, check_lock, check_place, check_room
 from delta_mirror.jobs.checks.others import check_accela, check_nexus, check_starter
+from delta_mirror.jobs.checks.privacy import check_erased
 from delta_mirror.jobs.checks.service import check_service
 from delta_mirror.jobs.checks.setup import check_configuration, check_secrets, check_telling
 from delta_mirror.jobs.checks.upkeep import check_budget, check_quarantine, check_streams
@@ -32,6 +33,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("mirror", check_file),
     ("disk", check_room),
     ("lock", check_lock),
+    ("erased", check_erased),
     ("service", check_service),
     ("streams", check_streams),
     ("quarantine", check_quarantine),

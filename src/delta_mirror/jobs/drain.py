@@ -210,6 +210,7 @@ class Drain:
         self.report.state, self.report.gap = columns["state"], gap
         with self._mirror.transaction() as tx:
             tx.note(self._stream, **columns)
+            tx.forget_erased(self._stream, window.limit - DAY)
             self._keep_place(tx, None)
 
     def _fail(self, error: UnfinishedError) -> None:

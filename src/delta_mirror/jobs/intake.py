@@ -10,6 +10,7 @@ Invariants:
 - The same content in other bytes is the same message, and stands at two places among those of its moment, which its bytes
   tell apart: at both, so that it makes no difference which came first.
 - Nothing that is handed over is lost: what cannot be read stands in the log of messages and in quarantine, whole.
+- Of a client who was erased nothing is taken: neither what is said of him, nor that something was.
 - The log of changes tells of every message that changed something, in the order in which they were taken.
 """
 
@@ -41,6 +42,7 @@ class Tallied:
     superseded: int = 0
     quarantined: int = 0
     repeated: int = 0
+    erased: int = 0
     inserted: int = 0
     replaced: int = 0
     unchanged: int = 0
@@ -49,14 +51,14 @@ class Tallied:
     @property
     def messages(self) -> int:
         """How many messages there were."""
-        return self.applied + self.superseded + self.quarantined + self.repeated
+        return self.applied + self.superseded + self.quarantined + self.repeated + self.erased
 
     def counts(self) -> Counts:
         """Return them as a run counts."""
         return Counts(
             inserted=self.inserted,
             replaced=self.replaced,
-            unchanged=self.unchanged,
+            unchanged=self.unchanged + self.erased,
             superseded=self.superseded,
             quarantined=self.new_in_quarantine,
         )
@@ -91,23 +93,36 @@ class Intake:
         All of it is committed by then. Where it raises, nothing of it is in the mirror, and the same may be taken again.
         """
         read = [read_message(delivery) for delivery in deliveries]
+        erased = [self._is_of_erased(delivery, each) for delivery, each in zip(deliveries, read, strict=True)]
+        taken = [place for place, is_out in enumerate(erased) if not is_out]
         try:
             with self._mirror.transaction() as tx:
-                batch = self._carry_out(tx, deliveries, read)
+                batch = self._begin(tx)
+                batch.leave_out([delivery for delivery, is_out in zip(deliveries, erased, strict=True) if is_out])
+                batch.take([deliveries[place] for place in taken], [read[place] for place in taken])
         except BaseException:
             self._tables = None  # what was made in there is gone with it
             raise
         self.tallied.add(batch.tallied)
         self.said += tx.said
-        return batch.outcomes
+        outcomes = iter(batch.outcomes)
+        return ["erased" if is_out else next(outcomes) for is_out in erased]
 
-    def _carry_out(self, tx: Transaction, deliveries: Sequence[Delivery], read: Sequence[Message | Unreadable]) -> "_Batch":
+    def _is_of_erased(self, delivery: Delivery, read: Message | Unreadable) -> bool:
+        """Return whether a message is of a client who was erased, or names one where it cannot be read of whom it is."""
+        erased = self._mirror.erased
+        if erased is None:
+            return False
+        client_id = read.place.client_id if isinstance(read, Message) else read.client_id
+        if client_id is None:
+            return erased.is_named_in(0, ENTITY, delivery.body.decode(errors="replace"))
+        return erased.find(0, ENTITY, client_id) is not None
+
+    def _begin(self, tx: Transaction) -> "_Batch":
         if self._tables is None:
             self._tables = _tables()
             self._tables.load(tx)
-        batch = _Batch(tx, self._tables, self._run_id, self._source, self._times, own_time(self._mirror.now()))
-        batch.take(deliveries, read)
-        return batch
+        return _Batch(tx, self._tables, self._run_id, self._source, self._times, own_time(self._mirror.now()))
 
 
 def take_again(mirror: Mirror, run_id: int, thing: SetAside) -> tuple[Outcome | None, str | None, Intake]:
@@ -160,6 +175,13 @@ class _Batch:
         self._aside: list[tuple[Taken, str]] = []
         self._changes: list[ChangedClient] = []
         self._left_quarantine = 0
+
+    def leave_out(self, deliveries: Sequence[Delivery]) -> None:
+        """Count messages of clients who were erased; where one was kept because nobody could read whose it was, it goes."""
+        self.tallied.erased += len(deliveries)
+        if deliveries and self._tables.has_aside(self._tx):
+            ids = {id_ for each in deliveries for id_ in (each.message_id, hash_of(each.body)) if id_ is not None}
+            self._left_quarantine += len(self._tables.forget_unread(self._tx, ids))
 
     def take(self, deliveries: Sequence[Delivery], read: Sequence[Message | Unreadable]) -> None:
         """Carry out all of it."""

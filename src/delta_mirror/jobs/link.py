@@ -4,6 +4,7 @@ Invariants:
 
 - A file is taken whole or not at all.
 - No file is made where there is no mirror: a link is about what a mirror holds.
+- Nobody who was erased is linked: a link names him.
 """
 
 import threading
@@ -13,21 +14,26 @@ from dataclasses import dataclass
 
 from delta_mirror.accela.links import plan_file, read_file
 from delta_mirror.config import MAPPED_ENTITIES, Config
-from delta_mirror.core.links import LinkPlan
+from delta_mirror.core.links import LinkPlan, Who
 from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.session import open_mirror
 from delta_mirror.mirror.accela import Pushes
 from delta_mirror.mirror.read import Reader
+from delta_mirror.mirror.write import Mirror
 
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """What became of the links; `unknown` is how many of those written belong to a record that the mirror does not hold."""
+    """What became of the links; `unknown` is how many of those written belong to a record that the mirror does not hold.
+
+    `erased` is how many rows of the file were passed over because they name somebody who was erased.
+    """
 
     run_id: int
     plan: LinkPlan
     unknown: int
     total: int
+    erased: int
 
 
 def run_link(
@@ -50,13 +56,18 @@ def run_link(
         pass  # a mirror is made by what fills it
     with open_mirror(config, stop=stop or threading.Event(), wait=wait, now=now) as mirror:
         pushes = Pushes(mirror, now)
-        plan = plan_file(pushes.links(), rows)
+        taken = [row for row in rows if not _is_erased(mirror, row.who)]
+        plan = plan_file(pushes.links(), taken)
         run_id = mirror.begin_run("accela link")
         pushes.carry_out(plan)
         written = {link.who for link in [*plan.added, *plan.changed]}
         unknown = len(written - pushes.known(written))
         mirror.end_run(run_id, "done", None, 0, 0)
-        return LinkReport(run_id, plan, unknown, len(pushes.links()))
+        return LinkReport(run_id, plan, unknown, len(pushes.links()), len(rows) - len(taken))
+
+
+def _is_erased(mirror: Mirror, who: Who) -> bool:
+    return mirror.erased is not None and mirror.erased.find(who.tenant_id, who.entity, who.id) is not None
 
 
 def _refuse_columns(config: Config, entities: Iterable[str]) -> None:

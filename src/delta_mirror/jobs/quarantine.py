@@ -218,8 +218,8 @@ class _Attempt:
                 retried.outcome = (
                     "replaced" if intake.tallied.replaced else "inserted" if intake.tallied.inserted else "unchanged"
                 )
-            case "superseded":
-                retried.outcome = "superseded"
+            case "superseded" | "erased":
+                retried.outcome = outcome
             case "quarantined":
                 retried.outcome = "remains"
             case _:

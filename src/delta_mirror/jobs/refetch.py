@@ -6,6 +6,7 @@ Invariants:
 - The state of the stream, its watermark above all, stays as it is: one record says nothing about the others.
 - A record that the service does not know is told, and the mirror left as it is: absence is no deletion.
 - One record that cannot be fetched does not stop the others.
+- A record that was erased is not asked for.
 - The mirror is asked first. A record that it knows is fetched for the locations where it knows it, any other one is looked for
   in every configured location; there one that has it is enough.
 """
@@ -20,11 +21,10 @@ from typing import Literal
 from delta_mirror.config import Config
 from delta_mirror.core.model import Broken, Entry, Op, Stream
 from delta_mirror.core.plan import Counts, Drained, Plan, decide
-from delta_mirror.core.values import is_guid
 from delta_mirror.dds.api import Dds
-from delta_mirror.errors import ProtocolError, RefusedError, StreamRefusedError, UnfinishedError
+from delta_mirror.errors import ProtocolError, StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.outcome import WENT_WELL, outcome_of_run
-from delta_mirror.jobs.selection import Selection
+from delta_mirror.jobs.selection import Selection, checked_id
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Reader, Run
@@ -37,13 +37,16 @@ Outcome = Literal[
     "revived",
     "unchanged",
     "superseded",  # the mirror holds something newer
+    "erased",  # it was erased, and stays out; nothing was asked
     "quarantined",  # what came cannot be applied
     "not found",  # the service does not know the record
     "not here",  # it does not know it for this location, but for another one that was asked
     "failed",  # there was no usable answer
     "not asked",  # the run was stopped before
 ]
-DONE: frozenset[Outcome] = frozenset({"inserted", "replaced", "deleted", "revived", "unchanged", "superseded", "not here"})
+DONE: frozenset[Outcome] = frozenset(
+    {"inserted", "replaced", "deleted", "revived", "unchanged", "superseded", "erased", "not here"}
+)
 OF_OP: dict[Op, Outcome] = {"insert": "inserted", "replace": "replaced", "delete": "deleted", "revive": "revived"}
 
 
@@ -108,7 +111,7 @@ def run_refetch(
         RefusedError: an id cannot be one, there is no mirror, or configuration or mirror cannot be used; nothing was written.
         BusyError: another run holds the mirror.
     """
-    wanted = list(dict.fromkeys(_checked(id_) for id_ in ids))
+    wanted = list(dict.fromkeys(checked_id(id_) for id_ in ids))
     selection = selection or Selection()
     stop = stop or threading.Event()
     started_at = now()
@@ -151,6 +154,10 @@ def refetch_records(session: Session, records: Sequence[Refetched], run_id: int,
     answered: list[Stream] = []
 
     def refetch(record: Refetched) -> None:
+        erased = session.mirror.erased
+        if erased is not None and erased.find(record.stream.tenant_id, record.stream.entity, record.id):
+            record.outcome = "erased"
+            return
         try:
             session.service.greet(record.stream)
             entries = fetch_record(session.service, record.stream, record.id)
@@ -197,18 +204,9 @@ def outcome_of(plan: Plan) -> Outcome:
         return OF_OP[plan.changes[-1].op]
     if plan.quarantine:
         return "quarantined"
+    if plan.erased:
+        return "erased"
     return "unchanged" if plan.unchanged else "superseded"
-
-
-def _checked(id_: str) -> str:
-    """Return *id_* as the mirror writes ids.
-
-    Raises:
-        RefusedError: it would not be an id in an address.
-    """
-    if not id_.strip() or id_ in (".", "..") or not id_.isprintable():
-        raise RefusedError("an ID is empty, or holds what no id holds; give ids as they stand in the column _id")
-    return id_.lower() if is_guid(id_) else id_
 
 
 def _choose(

@@ -44,7 +44,15 @@ class Rehearsal(Drain):
         for id_, effect in plan.effects.items():
             before = held[id_].changed if id_ in held else None
             self._left[id_] = _Left(_held_after(effect), before)
+        for entry in plan.erased:
+            if entry.id is not None and entry.changed is not None:
+                self._meet_erased(entry.id, entry.changed.ticks, known[entry.id].changed, held[entry.id].changed)
         self.report.counts += plan.counts()
+
+    def _meet_erased(self, id_: str, listed: int, before: int | None, in_mirror: int | None) -> None:
+        """Remember under which date the feed lists somebody who was erased: a drain would note it, and counts by it."""
+        newest = listed if before is None else max(listed, before)
+        self._left[id_] = _Left(Held(None, None, newest, deleted=False, is_erased=True), in_mirror)
 
     def _keep_place(self, tx: Transaction, place: Place | None) -> None:
         """Leave the place as it is: the next real drain begins where the last one ended."""

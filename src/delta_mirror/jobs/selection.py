@@ -1,8 +1,10 @@
-"""Which of the configured streams a command means."""
+"""Which of the configured streams, and which record, a command means."""
 
 from dataclasses import dataclass
 
 from delta_mirror.core.model import Stream
+from delta_mirror.core.values import is_guid
+from delta_mirror.errors import RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +22,14 @@ class Selection:
             and (not self.locations or stream.location_id in self.locations)
             and (not self.entities or stream.entity in self.entities)
         )
+
+
+def checked_id(id_: str) -> str:
+    """Return the id of a record, as it was typed, as the mirror writes ids.
+
+    Raises:
+        RefusedError: it would not be an id in an address.
+    """
+    if not id_.strip() or id_ in (".", "..") or not id_.isprintable():
+        raise RefusedError("an ID is empty, or holds what no id holds; give ids as they stand in the column _id")
+    return id_.lower() if is_guid(id_) else id_

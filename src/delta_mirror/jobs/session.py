@@ -190,6 +190,7 @@ def open_mirror(
                 mode=config.mirror.mode,
                 deletes=config.mirror.deletes,
                 account=None if config.dds is None else account_name(config.dds),
+                key=config.mask_key,
                 feed_tables=FEED_CHILDREN,
                 now=now,
             )

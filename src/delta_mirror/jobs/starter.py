@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from delta_mirror.config import Config
+from delta_mirror.core.erased import Erased
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.export import Batch, GivenColumn, read_table
@@ -97,8 +98,8 @@ class Starter:
     _passes: int  # that are made over the bytes of a file
 
     @contextmanager
-    def staged(self, part: Part) -> Iterator[Staging]:
-        """Let the body have the files of *part* in a staging that is complete.
+    def staged(self, part: Part, erased: Erased | None) -> Iterator[Staging]:
+        """Let the body have the files of *part* in a staging that is complete, but for people who were *erased*.
 
         Raises:
             ExportError: a file, or what the files say together, is refused.
@@ -107,7 +108,7 @@ class Starter:
         self.progress.stream, self.progress.stage = part.stream, "reading"
         done_before = self.progress.done
         try:
-            with Staging(self._folder, part.stream, rules, self.check) as staging:
+            with Staging(self._folder, part.stream, rules, self.check, erased=erased) as staging:
                 for facts, file in part.files:
                     with self._source.open(file) as chunks:
                         self.progress.stage = "reading"

@@ -249,7 +249,7 @@ class _Work:
         self.report.streams.append(own)
         try:
             refuse_future(part, self.mirror.now())
-            with starter.staged(part) as staging:
+            with starter.staged(part, self.mirror.erased) as staging:
                 self._compare(staging, part, known, own)
         except (RefusedError, UnfinishedError) as error:
             own.error = error

@@ -175,6 +175,10 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
         },
         ("number",),
     ),
+    # People who were erased, so that they do not come back. Nothing here says who they were: a mark is a hash under a key.
+    "_erased": _OwnTable({"mark": str, "tenant_id": int, "entity": str, "erased_at": str}, ("mark",), is_narrow=True),
+    # Under which change date the feed lists somebody who was erased, for as long as it can: drains count what it lists.
+    "_erased_dates": _OwnTable({**_STREAM, "mark": str, "ticks": int}, (*_STREAM_KEY, "mark"), is_narrow=True),
     # What has become of the own tables since the file was made, and by which version of the program.
     "_migrations": _OwnTable({"version": int, "at": str, "program": str, "what": str}),
     # Which child tables an entity has. With a tenant: that a delta of this tenant has brought the table; without: that it exists.
@@ -235,6 +239,10 @@ class Schema:
     def root(self, entity: str) -> Table | None:
         """Return the root table of *entity*, None where no record has made it yet."""
         return self._tables.get(fold(entity))
+
+    def tables(self) -> list[Table]:
+        """Return all data tables."""
+        return list(self._tables.values())
 
     def roots(self) -> list[Table]:
         """Return all root tables."""

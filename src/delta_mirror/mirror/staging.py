@@ -9,10 +9,11 @@ Invariants:
 - A row that belongs to no record is never loaded, and is counted with the reason.
 - What a child row only repeats of its record or of the row above it is left out, value by value; what says something else stays.
 - Memory is flat: SQLite sorts in the same folder what does not fit into its cache.
+- A record of a person who was erased is taken out before anything is compared; nothing of it is counted, or set aside.
 
 How it is used (the names `i`, `s` and `p` are those of the queries):
 
-    with work_folder(mirror_path) as folder, Staging(folder, stream, rules) as staging:
+    with work_folder(mirror_path) as folder, Staging(folder, stream, rules, erased=mirror.erased) as staging:
         for shape, batches in files:
             staging.load(shape, file_name, batches)
         staging.settle()            # ExportError: the export contradicts itself
@@ -27,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from delta_mirror.core.erased import Erased
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import read_ticks
 from delta_mirror.errors import ExportError
@@ -35,12 +37,15 @@ from delta_mirror.mirror.staged import Aside, Column, Rows, Rules, Shape, Staged
 from delta_mirror.mirror.workspace import AS, Check, attach, watched
 
 _SAMPLE = 1000  # rows by which the column is found that holds the key
+_CHUNK = 10_000  # records of which it is asked at a time whether they were erased
 
 
 class Staging:
-    """The export's version of one stream; a context manager. See the module's own text."""
+    """The export's version of one stream, less those who were *erased*; a context manager. See the module's own text."""
 
-    def __init__(self, folder: Path, stream: Stream, rules: Rules, check: Check = lambda: None) -> None:
+    def __init__(
+        self, folder: Path, stream: Stream, rules: Rules, check: Check = lambda: None, *, erased: Erased | None = None
+    ) -> None:
         self.stream = stream
         self.rules = rules
         self.path = folder / "staging.db"
@@ -48,6 +53,7 @@ class Staging:
         self.aside: list[Aside] = []
         self.records = 0
         self._check = check
+        self._erased = erased
         self._files = 0  # that were loaded, or begun
         self._connection: sqlite3.Connection | None = None
 
@@ -170,6 +176,7 @@ class Staging:
                 self._drop_strays(table)
                 self._find_repeated(table)
             self._find_gone()
+            self._leave_out_erased()
             self.records = int(sql(f"select count(*) from {AS}.ids").fetchone()[0])
             sql("commit")
 
@@ -367,11 +374,36 @@ class Staging:
                 f"group by i.id having min({state}) = 1)"
             )
 
+    # ---- people who were erased
+
+    def _leave_out_erased(self) -> None:
+        """Take out the records of people who were erased: to whoever looks at what is left, they were never in the export."""
+        marked = list(self._find_erased())
+        for (id_,) in marked:
+            self._sql(f"delete from {AS}.ids where id = ?", (id_,))
+            for table in self._parents_first():
+                found = self._sql(f"select rows from {table.spans} where id = ?", (id_,)).fetchone()
+                table.rows -= found[0] if found else 0
+                self._sql(f"delete from {table.spans} where id = ?", (id_,))
+        if (root := self.root) is not None:
+            root.rows -= len(marked)
+
+    def _find_erased(self) -> Iterator[tuple[str]]:
+        """Yield the ids of those who were erased. Asked for only where somebody is: each is hashed."""
+        if self._erased is None:
+            return
+        tenant_id, _, entity = self.stream
+        last = ""
+        while ids := self._sql(f"select id from {AS}.ids where id > ? order by id limit {_CHUNK}", (last,)).fetchall():
+            self._check()
+            yield from [(id_,) for (id_,) in ids if self._erased.find(tenant_id, entity, id_)]
+            last = ids[-1][0]
+
     # ---- for all
 
-    def _sql(self, statement: str) -> sqlite3.Cursor:
+    def _sql(self, statement: str, values: tuple[str, ...] = ()) -> sqlite3.Cursor:
         assert self._connection is not None  # noqa: S101 - open as long as it is filled
-        return self._connection.execute(statement)
+        return self._connection.execute(statement, values)
 
     def _holds(self, value: str, table: str) -> bool:
         return bool(self._sql(f"select exists (select 1 from {table} where {value} is not null)").fetchone()[0])

@@ -8,6 +8,7 @@ Invariants:
 - Nothing is read, not even a count, while another thread's transaction is open: it would see what may yet be dropped.
 - A record that is replaced is written as sent, whole. Child rows are written anew, table by table, where they differ.
 - The mirror belongs to one account and deletes in one way; a filled mirror does not change its mind.
+- Nothing of a person who was erased is written again, by whatever way it comes; only the date under which the feed lists it.
 """
 
 import hashlib
@@ -23,10 +24,13 @@ from typing import Literal, Self, TypedDict, Unpack, cast
 
 import orjson
 
-from delta_mirror.core.model import Child, Entry, Instant, Record, Row, Stream, Value
+from delta_mirror.core.erased import Erased
+from delta_mirror.core.keyed import Keyed
+from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import PATIENCE, open_as_it_is, open_for_writing, own_time, translated
+from delta_mirror.mirror.marks import CHECK, IN_STREAM, Key, check_key, dates_of, forget_dates, load_erased, note_dates
 from delta_mirror.mirror.migrations import migrate
 from delta_mirror.mirror.read import Json, StreamState, read_streams
 from delta_mirror.mirror.schema import (
@@ -85,6 +89,7 @@ class Mirror:
         self.now = now
         self.run_id: int | None = None  # of the run whose row was committed last through this connection
         self.has_drift = False  # whether that run has found that mirror and source differ
+        self.erased: Erased | None = None  # who is marked as erased, None where nobody is
         self._connection = connection
         self._feed_tables = feed_tables
         self._schema: Schema | None = None
@@ -100,6 +105,7 @@ class Mirror:
         mode: int = 0o600,
         deletes: Deletes = "remove",
         account: str | None = None,
+        key: Key = lambda: None,
         feed_tables: Mapping[str, Collection[str]] | None = None,
         now: Callable[[], float] = time.time,
         patience: float = PATIENCE,
@@ -107,17 +113,19 @@ class Mirror:
         """Return the mirror at *path*, which is made where it does not exist; all own tables exist afterwards.
 
         *account* is the marketplace host and the client_id, as an operator reads them; None does not ask whose mirror it is.
+        *key* is asked for the operator's key, where the mirror has marks of people who were erased.
         *feed_tables* has, of every entity there is, the child tables that its feed is known to bring. *now* is our own clock,
         *patience* the seconds that a foreign program's lock is waited for.
 
         Raises:
             MirrorFileError: *path* cannot be a mirror, or is one of another account or another way of deleting; it is
-                unchanged.
+                unchanged; so is one with marks that another key has made.
             BusyError, DiskFullError: as they say.
         """
         mirror = cls(path, open_for_writing(path, mode, patience), deletes, feed_tables or {}, now)
         try:
             mirror._refuse_foreign(account)
+            mirror.know_erased(key)
             mirror._migrate()
             with mirror.transaction() as tx:
                 tx.settle_identity(account)
@@ -157,6 +165,15 @@ class Mirror:
             if has_table(self._connection, "_meta"):
                 schema = Schema(self._connection, self._feed_tables)
                 Transaction(self, self._connection, schema).check_identity(account)
+
+    def know_erased(self, key: Key) -> None:
+        """Read who is marked as erased; from then on they stay out.
+
+        Raises:
+            RefusedError: *key* does not bring the key of the marks.
+        """
+        with self._turn, translated(self.path):
+            self.erased = load_erased(self._connection, self.path, key)
 
     def __enter__(self) -> Self:
         return self
@@ -224,6 +241,14 @@ class Mirror:
             self._connection.execute("pragma synchronous = full")
 
     @contextmanager
+    def bare(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection outside of any transaction, for what SQLite refuses within one. For `mirror/` alone."""
+        with self._turn, translated(self.path):
+            if self._is_open:
+                raise RuntimeError("a transaction of this thread is open")
+            yield self._connection
+
+    @contextmanager
     def attached(self, path: Path) -> Iterator[None]:
         """Attach the staging at *path* to the mirror's connection while the body runs; see `mirror/workspace.py`."""
         with self._turn, translated(self.path):
@@ -242,12 +267,10 @@ class Mirror:
     def count_known(self, stream: Stream, after: int, upto: int) -> int:
         """Return how many ids of *stream* have, as far as the mirror knows, last changed after *after* and up to *upto* (ticks).
 
-        Living and deleted ones, and those of which something newer is in quarantine; each once.
+        Living and deleted ones, those of which something newer is in quarantine, and those who were erased; each once.
         """
         there = "t.tenant_id = :tenant_id and t.location_id = :location_id and t.entity = :entity"
-        of_stream = (
-            "tenant_id = :tenant_id and location_id = :location_id and entity = :entity and ticks > :after and ticks <= :upto"
-        )
+        of_stream = f"{IN_STREAM} and ticks > :after and ticks <= :upto"
         buried = f"exists (select 1 from _tombstones t where {there} and t.id = "
         tombstones = f"select count(*) from _tombstones where {of_stream}"
         aside = f"select count(distinct record_id) from _quarantine where {of_stream} and not {buried}record_id)"
@@ -262,8 +285,10 @@ class Mirror:
                 living, marked = f"{rows} null", f"{rows} not null and not {buried}_id)"
             else:
                 living = marked = "select 0"
+            erased = "select 0" if self.erased is None else f"select count(*) from _erased_dates where {of_stream}"
             found = self._connection.execute(
-                f"select ({tombstones}) + ({aside}) + ({living}) + ({marked})", {**stream._asdict(), "after": after, "upto": upto}
+                f"select ({tombstones}) + ({aside}) + ({living}) + ({marked}) + ({erased})",
+                {**stream._asdict(), "after": after, "upto": upto},
             )
             return int(found.fetchone()[0])
 
@@ -391,6 +416,17 @@ class Transaction:
         for key, value in self.check_identity(account).items():
             self.keep(key, value)
 
+    def settle_key(self, keyed: Keyed) -> None:
+        """Note under which key the mirror keeps hashes; once it keeps some, refuse another one.
+
+        Raises:
+            MirrorFileError: *keyed* is another one.
+        """
+        kept = self.kept(CHECK)
+        if kept is not None:
+            check_key(self._mirror.path, keyed, kept)
+        self.keep(CHECK, keyed.check())
+
     def check_identity(self, account: str | None) -> dict[str, str]:
         """Return what is to be noted of whose mirror it is and how it deletes; refuse as `settle_identity`, and write nothing."""
         known: dict[str, str] = dict(self.execute("select key, value from _meta").fetchall())
@@ -438,8 +474,17 @@ class Transaction:
     def current(self, stream: Stream, ids: Collection[str], *, everything: bool = False) -> dict[str, Held]:
         """Return what the mirror has of *ids*, without those of which it has nothing. One statement per table.
 
-        Of child rows what deltas write, or, if asked, *everything*, what came by starter alone too.
+        Of child rows what deltas write, or, if asked, *everything*, what came by starter alone too. Of those who were erased it
+        has that they were.
         """
+        held = self._rows_held(stream, ids, everything=everything)
+        if self._mirror.erased is not None:
+            marks = {id_: mark for id_ in ids if (mark := self._mirror.erased.find(stream.tenant_id, stream.entity, id_))}
+            dates = dates_of(self._connection, stream, marks.values()) if marks else {}
+            held |= {id_: Held(None, None, dates.get(mark), deleted=False, is_erased=True) for id_, mark in marks.items()}
+        return held
+
+    def _rows_held(self, stream: Stream, ids: Collection[str], *, everything: bool) -> dict[str, Held]:
         keys = orjson.dumps(list(dict.fromkeys(ids))).decode()
         tombstones = {
             id_: (record_from_json(stream.entity, id_, sent, parents), ticks)
@@ -521,7 +566,11 @@ class Transaction:
         )
         self._release(stream, plan)
         self._count_records(stream, plan)
-        counts = replace(plan.counts(), quarantined=self._set_aside(stream, plan, run_id, source, now))
+        self._note_erased(stream, plan.erased)
+        kept = [broken for broken in plan.quarantine if not self._names_erased(stream, broken)]
+        counts = plan.counts()
+        unchanged = counts.unchanged + len(plan.quarantine) - len(kept)
+        counts = replace(counts, unchanged=unchanged, quarantined=self._set_aside(stream, kept, run_id, source, now))
         self.count(run_id, counts)
         return counts
 
@@ -692,10 +741,39 @@ class Transaction:
                 overtaken.append((id_,))
         self._connection.executemany("delete from _quarantine where id = ?", overtaken)
 
-    def _set_aside(self, stream: Stream, plan: Plan, run_id: int, source: str, now: str) -> int:
-        """Write the quarantine of *plan*; return how much of it is new."""
+    def _note_erased(self, stream: Stream, entries: Sequence[Entry]) -> None:
+        """Note under which dates the feed lists people who were erased."""
+        if self._mirror.erased is None:
+            return
+        dates: dict[str, int] = {}
+        for entry in entries:
+            mark = None if entry.id is None else self._mirror.erased.find(stream.tenant_id, stream.entity, entry.id)
+            if mark is not None and entry.changed is not None:
+                dates[mark] = max(entry.changed.ticks, dates.get(mark, 0))
+        self.note_erased_dates(stream, dates)
+
+    def note_erased_dates(self, stream: Stream, dates: Mapping[str, int]) -> None:
+        """Note under which dates, in ticks, the feed of *stream* lists those who bear these marks."""
+        note_dates(self._connection, stream, dates)
+
+    def _names_erased(self, stream: Stream, broken: Broken) -> bool:
+        """Return whether *broken*, whose id could not be read, names somebody who was erased: its body then is theirs."""
+        if self._mirror.erased is None or broken.id is not None:
+            return False
+        is_named = self._mirror.erased.is_named_in(stream.tenant_id, stream.entity, broken.body)
+        if is_named:
+            self.said.append("an entry that bears no id names a person who was erased, and was not kept")
+        return is_named
+
+    def forget_erased(self, stream: Stream, before: int) -> None:
+        """Forget under which dates before *before*, in ticks, the feed has listed people who were erased: it cannot any more."""
+        if self._mirror.erased is not None:
+            forget_dates(self._connection, stream, before)
+
+    def _set_aside(self, stream: Stream, quarantine: Sequence[Broken], run_id: int, source: str, now: str) -> int:
+        """Write what is to go to quarantine; return how much of it is new."""
         new = 0
-        for broken in plan.quarantine:
+        for broken in quarantine:
             # By its hash: the same thing met again is the same row.
             name = "/".join(map(str, stream))
             id_ = hashlib.sha256(f"{name}\n{broken.body}".encode(errors="surrogatepass")).hexdigest()[:16]

@@ -7,7 +7,7 @@ Invariants:
 
 from typing import Literal, NamedTuple
 
-Outcome = Literal["applied", "superseded", "quarantined", "repeated"]
+Outcome = Literal["applied", "superseded", "quarantined", "repeated", "erased"]
 
 
 class Delivery(NamedTuple):
