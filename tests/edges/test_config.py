@@ -33,6 +33,7 @@ from delta_mirror.config import (
     load_config,
     read_duration,
 )
+from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.maintenance import Maintenance
 from delta_mirror.dds import tables
 from delta_mirror.errors import ConfigError
@@ -729,6 +730,30 @@ def test_address_of_a_source_is_kept_as_it_is_and_shown_in_no_repr(tmp_path: Pat
     config = load(tmp_path, f'[starter]\nsource = "sftp://user:{HIDDEN}@host/x"\n')
     assert config.starter.source == f"sftp://user:{HIDDEN}@host/x"
     assert HIDDEN not in repr(config)
+
+
+# The key of hashes
+
+
+@pytest.mark.parametrize("value", [HIDDEN, "env:OTHER", "file:kept"])
+def test_key_of_hashes_is_fetched_when_it_is_asked_for_and_shown_nowhere(tmp_path: Path, value: str) -> None:
+    (tmp_path / "kept").write_text(f"{HIDDEN}\n")
+    config = load(tmp_path, f'[mirror]\nmask_key = "{value}"\n', {"OTHER": HIDDEN})
+    keyed = config.require_mask_key("this")
+    assert keyed.check() == Keyed(HIDDEN).check()
+    assert HIDDEN not in f"{config!r} {keyed!r}"
+
+
+def test_key_of_hashes_that_cannot_be_fetched_stops_only_who_asks_for_it(tmp_path: Path) -> None:
+    config = load(tmp_path, '[mirror]\nmask_key = "env:OTHER"\n', {})
+    with pytest.raises(ConfigError, match=r"mirror.mask_key is taken from the environment variable OTHER, which is not set"):
+        config.require_mask_key("this")
+
+
+def test_missing_key_of_hashes_is_refused_with_the_way_to_make_one(tmp_path: Path) -> None:
+    for text in ("", '[mirror]\nmask_key = ""\n'):
+        with pytest.raises(ConfigError, match=r"mirror.mask_key is empty, and this needs it; make one with .*token_hex\(32\)"):
+            load(tmp_path, text, {}).require_mask_key("this")
 
 
 # Literal secrets in a file that others can read

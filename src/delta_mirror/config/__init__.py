@@ -78,6 +78,7 @@ _START = "copy config.example.toml and fill it in"
 _GONE = "the folder in which this runs was removed"
 _ALWAYS = ("mirror", "http", "ops", "starter")  # read with all their defaults where the file does not have them
 _SECRETS = (
+    ("mirror", "mask_key"),
     ("dds", "client_secret"),
     ("ops", "ping_url"),
     ("starter", "key_passphrase"),
@@ -144,7 +145,7 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     }
     return Config(
         path=path,
-        mirror=_read_mirror(sections["mirror"]),
+        mirror=_read_mirror(sections["mirror"], environ),
         http=_read_http(sections["http"]),
         dds=None if dds is None else _read_dds(dds, environ),
         starter=_read_starter(sections["starter"], environ),
@@ -156,15 +157,20 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     )
 
 
-def _read_mirror(section: Section) -> MirrorSection:
-    """Return `[mirror]`."""
+def _read_mirror(section: Section, environ: Mapping[str, str]) -> MirrorSection:
+    """Return `[mirror]`; its secret is looked up when it is asked for."""
     path = section.path("path", "mirror.db")
     if path is None:
         section.refuse("path", "is empty; name the file that holds the mirror")
     deletes = section.text("deletes", "remove")
     if deletes not in ("remove", "mark"):
         section.refuse("deletes", f'is {deletes!r}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)')
-    return MirrorSection(path=path, mode=section.mode("mode", "0600"), deletes="mark" if deletes == "mark" else "remove")
+    return MirrorSection(
+        path=path,
+        mode=section.mode("mode", "0600"),
+        deletes="mark" if deletes == "mark" else "remove",
+        mask_key=section.late_secret("mask_key", environ),
+    )
 
 
 def _read_http(section: Section) -> HttpSection:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.maintenance import Maintenance
 from delta_mirror.errors import ConfigError
 
@@ -59,11 +60,12 @@ class Location(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MirrorSection:
-    """`[mirror]`. `mode` is the number that `chmod` takes."""
+    """`[mirror]`. `mode` is the number that `chmod` takes; `mask_key` is None where there is none."""
 
     path: Path
     mode: int
     deletes: Deletes
+    mask_key: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,22 @@ class Config:
     accela: AccelaSection | None = None
     ops: OpsSection = OpsSection(None, None)
     secret_files: Mapping[str, Path] = field(default_factory=dict)
+
+    def require_mask_key(self, needed_by: str) -> Keyed:
+        """Return what hashes with `[mirror] mask_key`; *needed_by* is what needs it, as a message names it.
+
+        Raises:
+            ConfigError: there is none, or it cannot be fetched.
+        """
+        key = "" if self.mirror.mask_key is None else self.mirror.mask_key.reveal()
+        if not key:
+            msg = (
+                f"{self.path}: mirror.mask_key is empty, and {needed_by} needs it; make one with "
+                '`python3 -c "import secrets; print(secrets.token_hex(32))"`, give it as "file:PATH" or "env:NAME", and keep '
+                "a copy: the mirror is held to it"
+            )
+            raise ConfigError(msg)
+        return Keyed(key)
 
     def require_dds(self) -> DdsSection:
         """Return `[dds]`.
