@@ -9,7 +9,8 @@ Invariants:
   the broker are still two: the second is known by its content.
 - The same content in other bytes is the same message, and stands at two places among those of its moment, which its bytes
   tell apart: at both, so that it makes no difference which came first.
-- Nothing that is handed over is lost: what cannot be read stands in the log of messages and in quarantine, whole.
+- Nothing that is handed over is lost: what cannot be read stands in the log of messages and in quarantine, whole, but for what
+  `[mirror.mask]` takes away of it. That is gone before anything else is done: the message is what is left.
 - The log of changes tells of every message that changed something, in the order in which they were taken.
 """
 
@@ -27,6 +28,7 @@ from delta_mirror.mirror.schema import CannotBeStoredError
 from delta_mirror.mirror.write import Mirror, Transaction
 from delta_mirror.nexus.delivery import Delivery, Outcome
 from delta_mirror.nexus.differences import find_differences
+from delta_mirror.nexus.masking import mask_delivery
 from delta_mirror.nexus.message import NOTHING_UNKNOWN, Message, Unreadable, hash_of, read_message
 from delta_mirror.nexus.sections import BY_NAME, CLIENT_TABLE, LAYOUTS, table_of
 
@@ -80,6 +82,7 @@ class Intake:
         self._mirror = mirror
         self._run_id = run_id
         self._source = source
+        self._is_retry = is_retry
         self._times = 0 if is_retry else 1
         self._tables: NexusTables | None = None
         if durable:
@@ -90,6 +93,8 @@ class Intake:
 
         All of it is committed by then. Where it raises, nothing of it is in the mirror, and the same may be taken again.
         """
+        if self._mirror.mask and not self._is_retry:  # what is tried again was masked when it was kept
+            deliveries = [mask_delivery(self._mirror.mask, delivery) for delivery in deliveries]
         read = [read_message(delivery) for delivery in deliveries]
         try:
             with self._mirror.transaction() as tx:

@@ -30,13 +30,19 @@ def work_folder(mirror: Path) -> Iterator[Path]:
 
     A killed run has left its own; it goes first.
     """
-    folder = mirror.resolve().with_name(mirror.name + ".starter")
-    _remove(folder)
+    folder = clear_work_folder(mirror)
     folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
         _remove(folder)
+
+
+def clear_work_folder(mirror: Path) -> Path:
+    """Return where the folder for work beside *mirror* is made; what a killed run has left of it is gone."""
+    folder = mirror.resolve().with_name(mirror.name + ".starter")
+    _remove(folder)
+    return folder
 
 
 def _remove(folder: Path) -> None:
