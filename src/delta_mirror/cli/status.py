@@ -21,6 +21,7 @@ from delta_mirror.cli.messages import complain
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.jobs.status import Status, StreamStatus
+    from delta_mirror.mirror.mask_state import MaskState
     from delta_mirror.mirror.read import NexusTally
 
 
@@ -87,6 +88,8 @@ def _check(status: "Status", max_age: int | None, *, is_selected: bool) -> int:
 
 
 def _as_json(status: "Status") -> dict[str, object]:
+    from delta_mirror.mirror.mask_state import MaskState
+
     run = status.last_run
     return {
         "mirror": status.mirror,
@@ -106,7 +109,12 @@ def _as_json(status: "Status") -> dict[str, object]:
         },
         **({} if status.nexus is None else {"nexus": _nexus_as_json(status.nexus)}),
         **({} if status.accela is None else {"accela": asdict(status.accela)}),
+        **({} if status.mask == MaskState() else {"mask": _mask_as_json(status.mask)}),
     }
+
+
+def _mask_as_json(mask: "MaskState") -> dict[str, object]:
+    return {"due": mask.is_due, "unswept": mask.is_unswept, "lifted": mask.lifted}
 
 
 def _nexus_as_json(nexus: "NexusTally") -> dict[str, object]:

@@ -19,7 +19,7 @@ from delta_mirror.jobs.checks.mirror import check_file, check_lock, check_place,
 from delta_mirror.jobs.checks.others import check_accela, check_nexus, check_starter
 from delta_mirror.jobs.checks.service import check_service
 from delta_mirror.jobs.checks.setup import check_configuration, check_secrets, check_telling
-from delta_mirror.jobs.checks.upkeep import check_budget, check_quarantine, check_streams
+from delta_mirror.jobs.checks.upkeep import check_budget, check_mask, check_quarantine, check_streams
 from delta_mirror.mirror.examine import leaving_nothing_beside
 
 Check = Callable[[Case], Iterator[Finding]]
@@ -30,6 +30,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("secrets", check_secrets),
     ("folder", check_place),
     ("mirror", check_file),
+    ("mask", check_mask),
     ("disk", check_room),
     ("lock", check_lock),
     ("service", check_service),

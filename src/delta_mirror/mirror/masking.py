@@ -22,15 +22,13 @@ from delta_mirror.core.masked_body import mask_body
 from delta_mirror.core.model import Row, Stream, Value
 from delta_mirror.core.names import fold
 from delta_mirror.errors import MirrorFileError
+from delta_mirror.mirror.mask_state import IN_FORCE, LIFTED, UNSWEPT, lifted_from, rules_from
 from delta_mirror.mirror.nexus import as_bytes, as_text, aside_id
 from delta_mirror.mirror.schema import quote
 from delta_mirror.mirror.workspace import clear_work_folder
 from delta_mirror.mirror.write import Mirror, Transaction, quarantine_id
 
-IN_FORCE = "mask"  # keys of `_meta`: the rules as JSON
-KEY_CHECK = "mask_key_check"  # what tells the key of the hashes, and of the marks of people who were erased, from another one
-UNSWEPT = "mask_unswept"  # there while old values may still lie in free pages
-LIFTED = "mask_lifted"  # JSON, by stream: what was taken away, may be held now, and has not come again
+KEY_CHECK = "mask_key_check"  # in `_meta`: tells the key of the hashes, and of marks of people who were erased, from another one
 _BATCH = 500  # rows that are looked at together
 
 _Json = dict[str, list[Row]]
@@ -119,18 +117,6 @@ def forget_lifted(tx: Transaction, stream: Stream) -> None:
         tx.keep(LIFTED, orjson.dumps(noted).decode())
     else:
         tx.forget(LIFTED)
-
-
-def rules_from(kept: str | None) -> Rules:
-    """Return the rules that `_meta` keeps as those in force."""
-    rules: Rules = orjson.loads(kept) if kept else {}
-    return rules
-
-
-def lifted_from(kept: str | None) -> dict[str, list[str]]:
-    """Return what `_meta` keeps of columns that have not come again, by stream."""
-    lifted: dict[str, list[str]] = orjson.loads(kept) if kept else {}
-    return lifted
 
 
 # ---- the key

@@ -94,10 +94,11 @@ def _mask_section(mask: Mask, section: Section, details: dict[str, Json]) -> Jso
         if fold(key) in _NO_COLUMNS:
             return key, "keep"
         column = column_of(section, key)
+        action = mask.action(section.table, column)
         # A new key that two sections bring is, in one of them, a column with the section's first word in front.
-        return column, max(
-            mask.action(section.table, column), mask.action(section.table, section.name.split()[0] + key), key=strict
-        )
+        renamed = section.name.split()[0] + key
+        named = mask.rules.get(fold(section.table), {})
+        return column, max(action, mask.action(section.table, renamed), key=strict) if fold(renamed) in named else action
 
     left = _flat(mask, details, act)
     if section.table != CASE_TABLE or not isinstance(left, dict):
