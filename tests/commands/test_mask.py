@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from installed import Shop
 from delta_mirror.core.keyed import Keyed
 from delta_mirror.simulator import DAY, Clock, Service, World
 from delta_mirror.simulator.export import Quirks, write_export
+from nexus_messages import HOME, message
 
 KEY = "0f" * 32
 OTHER_KEY = "f0" * 32
@@ -146,6 +149,144 @@ def test_a_mask_that_is_new_rewrites_what_is_there_and_logs_nothing(shop: Shop) 
     assert data_of(shop, without=odd) == rewritten
     again = shop.sync("deltas")
     assert "[mirror.mask]" not in again.err
+
+
+def test_what_is_lifted_is_said_and_a_starter_brings_it_back(shop: Shop) -> None:
+    shop.fill()
+    masked(shop, {"ClientPhone": MASK["ClientPhone"]})
+    ended = shop.sync("prune", "--older-than", "1d")  # any command that writes: deltas would read some of it again already
+    assert "no longer takes away Client.EmailAddress, Client.Notes, Client.Score" in ended.err
+    assert shop.value("select count(*) from Client where EmailAddress is not null and _deleted_at is null") == 0
+    assert shop.sync("status", "--json").json()["mask"]["lifted"]["11/9/Client"]
+    assert "11/9/Client lacks what [mirror.mask] took away before: Client.EmailAddress" in shop.sync("status").out
+    before = shop.value("select count(*) from _changes where op = 'replace'")
+    shop.sync("full-starter", export(shop))
+    shop.fill()  # what has changed since the day before the export comes by deltas
+    assert set(shop.rows("select EmailAddress from Client")) == {(clear(number, "mail"),) for number in range(12)}
+    assert shop.value("select count(*) from _changes where op = 'replace'") == before + 12
+    assert "mask" not in shop.sync("status", "--json").json()
+
+
+def test_hashes_of_another_key_are_refused_until_they_are_dropped(shop: Shop) -> None:
+    shop.fill()
+    kept = shop.contents()
+    masked(shop, MASK, key=OTHER_KEY)
+    assert "of another mask_key" in shop.sync("deltas", expect=2).err
+    assert shop.contents() == kept
+    masked(shop, {"Client": {**MASK["Client"], "EmailAddress": "drop", "Score": "drop"}, "ClientPhone": {"PhoneNumber": "drop"}})
+    shop.fill()
+    masked(shop, MASK, key=OTHER_KEY)
+    assert "no longer takes away Client.EmailAddress" not in shop.sync("status").out
+    shop.sync("full-starter", export(shop))
+    shop.fill()
+    assert (Keyed(OTHER_KEY).digest("mask", clear(3, "mail")),) in shop.rows("select EmailAddress from Client")
+
+
+def test_a_thing_that_could_not_be_applied_is_fetched_anew_when_it_can_be(shop: Shop) -> None:
+    world = shop.service.world
+    first, second = world.ids("Client")[:2]
+    world.edit(first, _odd=1)
+    masked(shop, {"Client": {"*": "drop", "City": "keep"}, "Employee": {"LastName": "hash"}})
+    world.edit(second, _odd=1)
+    shop.fill(expect="unfinished")
+    assert_nothing_is_clear(shop, shop.sync("quarantine", "list", "--json").out)
+    assert shop.value("select count(*) from _quarantine where body glob '{\"withheld\":*'") == 2
+    world.edit(first, _odd=None, City="Newtown")
+    before = shop.public_calls()
+    shop.sync("quarantine", "retry", expect=3)
+    assert shop.public_calls() > before
+    assert shop.value("select City from Client where _id = ?", first) == "Newtown"
+    assert_nothing_is_clear(shop)
+
+
+@pytest.mark.parametrize(
+    ("mask", "word"),
+    [
+        ({"Client": {"EntityId": "drop"}}, "EntityId, which is the key of its records"),
+        ({"ClientPhone": {"Client_TId": "hash"}}, "Client_TId, which ties its rows to their record"),
+        ({"Cleint": {"EmailAddress": "drop"}}, "Cleint is no table of the mirror; did you mean Client?"),
+        ({"Client": {"EmailAddress": "remove"}}, 'something else than "drop", "hash" or "keep" for EmailAddress'),
+        ({"Client": {"_id": "drop"}}, "the mirror's own cannot be masked"),
+        ({"Client": {"Mail": "drop", "MAIL": "hash"}}, "twice, in different spellings"),
+    ],
+)
+def test_a_mask_that_cannot_be_carried_out_is_refused_by_name(shop: Shop, mask: dict[str, dict[str, str]], word: str) -> None:
+    masked(shop, mask)
+    assert word in shop.sync("deltas", expect=2).err
+    assert not shop.mirror.exists()
+
+
+def test_a_hash_without_a_key_is_refused(shop: Shop) -> None:
+    masked(shop, MASK, key="")
+    assert "mirror.mask_key is empty" in shop.sync("deltas", expect=2).err
+
+
+def test_a_rehearsal_neither_carries_out_a_mask_nor_takes_it_for_changes(shop: Shop) -> None:
+    shop.fill()
+    kept = shop.contents(without=("_calls", "_call_times"))
+    told = shop.sync("deltas", "--dry-run", "--json").json()
+    assert (told["replaced"], told["inserted"]) == (0, 0)
+    masked(shop, {"Employee": {"LastName": "drop"}})
+    assert "the next run that writes carries it out" in shop.sync("deltas", "--dry-run").err
+    assert shop.contents(without=("_calls", "_call_times")) == kept
+    assert "has changed and was not carried out" in shop.sync("status").out
+    assert "[mirror.mask] has changed" in shop.sync("doctor", expect=5).out
+
+
+def test_a_program_that_reads_keeps_old_values_alive_and_that_is_said_until_they_are_gone(shop: Shop) -> None:
+    masked(shop, {})
+    shop.fill()
+    masked(shop, MASK)
+    with closing(sqlite3.connect(shop.mirror, isolation_level=None)) as reader:
+        reader.execute("begin")
+        reader.execute("select count(*) from Client").fetchone()
+        ended = shop.sync("deltas")
+        assert "may still lie in free pages" in ended.err
+        assert "another program reads" in ended.err
+        assert "may still lie in free pages" in shop.sync("status").out
+    assert "may still" not in shop.sync("deltas").err
+    assert_nothing_is_clear(shop)
+    assert "may still" not in shop.sync("status").out
+
+
+def test_messages_are_masked_wherever_they_are_kept_and_a_new_mask_rewrites_them(shop: Shop) -> None:
+    lines = [
+        message("Email Details", {"Email": "first@zebra.example"}, at="2026-03-01T10:00:00.0000000Z"),
+        message("Email Details", {"Email": "second@zebra.example"}, at="2026-03-02T10:00:00.0000000Z"),
+        message("Case Details", {"CaseNumber": "C1", "Offenses": [{"Label": "zebra-offense"}]}, identifier=HOME),
+        message("No Such Section", {"Email": "odd@zebra.example"}, client="EX2"),
+        b"no JSON of zebra",
+    ]
+    (shop.folder / "messages").mkdir()
+    (shop.folder / "messages" / "all.jsonl").write_bytes(b"\n".join(lines[:4]))
+    (shop.folder / "messages" / "bad.jsonl").write_bytes(lines[4])
+    mask = {"NexusClient": {"Email": "hash"}, "NexusOffense": {"Label": "drop"}}
+    kept = []
+    for first in (mask, {}):
+        masked(shop, first)
+        shop.sync("nexus", "ingest", "messages", expect=3)
+        masked(shop, mask)
+        ended = shop.sync("nexus", "ingest", "messages")  # all of them are known
+        assert b"zebra" not in bytes_of(shop.folder) + ended.err.encode(), first
+        assert shop.rows("select Email from NexusClient where _client_id = 'EX1'") == [
+            (Keyed(KEY).digest("mask", "second@zebra.example"),)
+        ]
+        assert shop.rows("select outcome, count(*), max(times) from _messages group by 1 order by 1") == [
+            ("applied", 3, 2),
+            ("quarantined", 2, 2),
+        ]
+        kept.append((data_of(shop), shop.rows("select message_id, body, outcome from _messages order by 1")))
+        assert shop.value("select count(*) from _quarantine q join _messages m using (message_id) where q.body = m.body") == 2
+        shop.mirror.unlink()
+    assert kept[0] == kept[1]
+
+
+def test_a_map_that_reads_what_is_masked_is_refused(shop: Shop) -> None:
+    shop.fill()
+    account = 'app_id = "x"\napp_secret = "x"\nagency = "A"\nusername = "u"\npassword = "p"'
+    masked(shop, MASK, more=f'[accela]\n{account}\n[accela.map.Client]\n"email" = "{{EmailAddress}}"')
+    refused = shop.sync("accela", "push", expect=2)
+    assert "accela.map.Client.email reads Client.EmailAddress, which [mirror.mask] takes away" in refused.err
 
 
 def data_of(shop: Shop, without: str = "") -> dict[str, list[tuple[object, ...]]]:

@@ -8,7 +8,7 @@ import pytest
 from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.mask import Action, Mask, Rules, Terms
 from delta_mirror.core.masked_body import mask_body, mask_entry, was_changed
-from delta_mirror.core.model import Broken, Child, Record
+from delta_mirror.core.model import Broken, Child, Record, Row
 from delta_mirror.dds import maskable as of_dds
 from delta_mirror.jobs.masking import TERMS
 from delta_mirror.nexus import maskable as of_nexus
@@ -35,9 +35,8 @@ def record(**root: Any) -> Record:
 
 
 def test_drop_leaves_out_hash_hashes_and_all_else_stays() -> None:
-    mask = mask_with(
-        {"Client": {"EmailAddress": "hash", "Notes": "drop", "City": "keep"}, "ClientPhone": {"PhoneNumber": "drop"}}
-    )
+    of_client: dict[str, Action] = {"EmailAddress": "hash", "Notes": "drop", "City": "keep"}
+    mask = mask_with({"Client": of_client, "ClientPhone": {"PhoneNumber": "drop"}})
     sent = record(EmailAddress=MAIL, Notes="private", City="Exampleville")
     masked = mask.record("Client", sent)
     assert masked.root == {"EntityId": "c1", "EmailAddress": hashed(MAIL), "City": "Exampleville"}
@@ -69,7 +68,7 @@ def test_names_compare_as_sqlite_compares_them_also_ones_that_are_met_later() ->
 
 def test_every_column_may_be_meant_but_not_what_something_is_told_by() -> None:
     mask = mask_with({"Client": {"*": "drop", "City": "keep", "ZipCode": "hash"}, "SaleLine": {"*": "drop"}})
-    sent = {
+    sent: Row = {
         "EntityId": "c1",
         "TenantId": 11,
         "DateUpdated": "2026-01-01T00:00:00+00:00",

@@ -309,7 +309,7 @@ def _mask(mask: MaskState, most: int) -> Iterator[str]:
         f"{place} lacks what [mirror.mask] took away before: {', '.join(columns)}" for place, columns in mask.lifted.items()
     ]
     for line in _capped(lacking, most, "mask"):
-        yield f"{line}. `sync full-starter` brings it back"
+        yield f"{line}. `sync full-starter` and the deltas after it bring it back"
 
 
 def _gaps(streams: Sequence[StreamStatus]) -> list[str]:

@@ -25,16 +25,16 @@ def why_needed(table: str, column: str) -> str | None:
     facts, name = facts_of(table), column.lower()
     if name in _PLACE:
         return "says where a record belongs"
-    if name == KEY.lower() or name in map(str.lower, facts.key):
-        return "is the key of its records"
     if any(name == mark.column.lower() and _is_of(mark.table, table) for mark in DELETE_MARKS.get(facts.entity or "", ())):
         return "says whether a record is deleted"
     if facts.is_root:
+        if name in map(str.lower, facts.key):
+            return "is the key of its records"
         if name in (CHANGED.lower(), VERSION.lower()):
             return "tells versions of a record apart"
         return "ties other rows to it" if name in map(str.lower, KEYS_BELOW.get(facts.entity or "", ())) else None
     # Which column of a child table holds the key is not documented for each: the export is searched for it, among all that may.
-    if name in map(str.lower, (*facts.repeated, facts.own_key or "", facts.parent_key or "")):
+    if name in map(str.lower, (KEY, *facts.key, *facts.repeated, facts.own_key or "", facts.parent_key or "")):
         return "ties its rows to their record"
     return "may be what ties its rows to their record" if is_id_column(column) or name.endswith(_KEY_ENDINGS) else None
 

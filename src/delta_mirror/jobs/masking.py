@@ -112,8 +112,8 @@ def _told(carried: Carried) -> Iterable[str]:
     if carried.lifted:
         yield (
             f"[mirror.mask] no longer takes away {', '.join(carried.lifted)}, but what was taken away cannot be brought back "
-            "from the mirror: rows are whole again as they are sent anew. `sync full-starter` brings all of the DDS, "
-            "`sync verify --repair` the records that differ, and messages of Nexus only their files"
+            "from the mirror: rows are whole again as they are sent anew. `sync full-starter` and the deltas after it bring all "
+            "of the DDS, `sync verify --repair` the records that differ, and messages of Nexus only their files"
         )
     if carried.unswept:
         yield (

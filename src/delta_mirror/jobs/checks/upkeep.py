@@ -66,7 +66,7 @@ def check_mask(case: Case) -> Iterator[Finding]:
         yield wrong("mask", what, "close what reads the mirror, see that there is room, then sync deltas")
     for stream, columns in state.lifted.items():
         what = f"{stream} lacks what [mirror.mask] took away before: {', '.join(columns)}"
-        yield wrong("mask", what, "sync full-starter, with a newer Starter Export")
+        yield wrong("mask", what, "sync full-starter, with a newer Starter Export, then sync deltas")
     if rules and not (state.is_due or state.is_unswept or state.lifted):
         yield ok("mask", f"of {len(rules)} {'table' if len(rules) == 1 else 'tables'}, carried out")
 
