@@ -10,6 +10,7 @@ Invariants:
 - The key of the hashes is in the mirror by its check value alone. Hashes of two keys never stand side by side.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -21,7 +22,8 @@ from delta_mirror.core.mask import Mask, Rules, folded, hashes
 from delta_mirror.core.masked_body import mask_body
 from delta_mirror.core.model import Row, Stream, Value
 from delta_mirror.core.names import fold
-from delta_mirror.errors import MirrorFileError
+from delta_mirror.errors import BusyError, DiskFullError, MirrorFileError
+from delta_mirror.mirror.clear import check_room, empty_wal, overwrite_what_goes, write_anew
 from delta_mirror.mirror.mask_state import IN_FORCE, LIFTED, UNSWEPT, lifted_from, rules_from
 from delta_mirror.mirror.nexus import as_bytes, as_text, aside_id
 from delta_mirror.mirror.schema import quote
@@ -30,6 +32,7 @@ from delta_mirror.mirror.write import Mirror, Transaction, quarantine_id
 
 KEY_CHECK = "mask_key_check"  # in `_meta`: tells the key of the hashes, and of marks of people who were erased, from another one
 _BATCH = 500  # rows that are looked at together
+_PATIENCE = 2.0  # seconds that another program is waited for; one that reads for longer is not done soon
 
 _Json = dict[str, list[Row]]
 _Fields = dict[str, list[Value | None] | list[list[Row]]]
@@ -77,29 +80,54 @@ def carry_out_mask(mirror: Mirror, mask: Mask, messages: Messages) -> Carried:
     Raises:
         MirrorFileError: the hashes that it holds are of another key; nothing was changed.
     """
+    with mirror.transaction(keep=False) as tx:
+        before = rules_from(tx.kept(IN_FORCE))
+        is_unswept = tx.kept(UNSWEPT) is not None
+        _check_key(tx, mirror, mask, before)
     columns: list[str] = []
     lifted: list[str] = []
-    with mirror.transaction() as tx:
-        before = rules_from(tx.kept(IN_FORCE))
-        _check_key(tx, mirror, mask, before)
-        if folded(before) != mask.rules:
-            tx.execute("pragma secure_delete = on")
-            steps = mask.since(before)
+    if folded(before) != mask.rules:
+        steps = mask.since(before)
+        if steps:
+            overwrite_what_goes(mirror)
+            clear_work_folder(mirror.path)
+        with mirror.transaction() as tx:
             if steps:
-                clear_work_folder(mirror.path)
                 columns = _rewrite(tx, steps, messages)
                 tx.keep(UNSWEPT, "yes")
+                is_unswept = True
             lifted = _note_lifted(tx, mask, before)
             tx.keep(IN_FORCE, orjson.dumps(mask.written).decode())
             _keep_key(tx, mask)
-        is_unswept = tx.kept(UNSWEPT) is not None
-    unswept = None
-    if is_unswept:
-        unswept = mirror.wipe()
-        if unswept is None:
-            with mirror.transaction() as tx:
-                tx.forget(UNSWEPT)
-    return Carried(columns, lifted, unswept)
+    return Carried(columns, lifted, _sweep(mirror) if is_unswept else None)
+
+
+def _sweep(mirror: Mirror) -> str | None:
+    """Clear the files of what was rewritten; return what kept that from being done, None where it is done."""
+    began = time.monotonic()
+
+    def wait(seconds: float) -> None:
+        if time.monotonic() - began > _PATIENCE:
+            raise _ReadLongError
+        time.sleep(seconds)
+
+    try:
+        check_room(mirror)
+        write_anew(mirror, lambda: None)
+        is_empty = empty_wal(mirror, wait, lambda: None)
+    except _ReadLongError:
+        is_empty = False
+    except (DiskFullError, BusyError) as error:
+        return str(error)
+    if not is_empty:
+        return "another program reads an older state of the mirror"
+    with mirror.transaction() as tx:
+        tx.forget(UNSWEPT)
+    return None
+
+
+class _ReadLongError(Exception):
+    """Another program reads for so long that it is not waited for: the next run tries again."""
 
 
 def is_due(mirror: Mirror, mask: Mask) -> bool:

@@ -41,7 +41,6 @@ from delta_mirror.mirror.schema import (
     record_from_json,
     set_aside,
 )
-from delta_mirror.mirror.wipe import wipe
 from delta_mirror.mirror.workspace import AS as STAGING
 from delta_mirror.mirror.workspace import READ_CACHE, attach, watched
 
@@ -226,10 +225,13 @@ class Mirror:
         with self._turn, translated(self.path):
             self._connection.execute("pragma synchronous = full")
 
-    def wipe(self) -> str | None:
-        """Let nothing be in the file and its WAL but what the mirror holds; return what kept that from being done."""
+    @contextmanager
+    def bare(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection outside of any transaction, for what SQLite refuses within one. For `mirror/` alone."""
         with self._turn, translated(self.path):
-            return wipe(self._connection, self.path)
+            if self._is_open:
+                raise RuntimeError("a transaction of this thread is open")
+            yield self._connection
 
     @contextmanager
     def attached(self, path: Path) -> Iterator[None]:
