@@ -5,27 +5,28 @@ import logging
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from installed import Shop, rows_of
 
 from delta_mirror.dds.tables import table_name
 from delta_mirror.jobs.baseline import Wishes, run_baseline
+from delta_mirror.jobs.session import open_mirror
 from delta_mirror.jobs.starter import Progress
 from delta_mirror.simulator import DAY, Clock, Service, World
 from delta_mirror.simulator.export import write_export
 
-TABLES = ("Client", "ClientPhone", "Sale", "SaleLine", "Appointment", "AppointmentService")
+OTHERS = ("ClientPhone", "SaleLine", "Appointment", "AppointmentService")
 TAGS = ("TagOne", "TagTwo")
 Masks = dict[str, dict[str, str]]
 
-actions = st.sampled_from(["drop", "hash", "keep"])
-masks = st.dictionaries(
-    st.sampled_from(TABLES), st.dictionaries(st.sampled_from([*TAGS, "*"]), actions, min_size=1), min_size=1, max_size=4
-)
+actions = st.sampled_from(["drop", "hash", "drop", "hash", "keep"])
+columns = st.dictionaries(st.sampled_from([*TAGS, "*"]), actions, min_size=1)
+masks = st.fixed_dictionaries({"Client": columns, "Sale": columns}, optional=dict.fromkeys(OTHERS, columns))
 
 
 def tag_of(table: str, column: str, number: int) -> str:
@@ -98,6 +99,7 @@ def held_in(shop: Shop) -> Mapping[str, list[dict[str, object]]]:
     max_examples=4,
     deadline=None,
     derandomize=True,
+    phases=[Phase.generate],  # an example takes a second, and its mask says what is the matter
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 def test_what_is_taken_away_is_in_no_byte_and_each_way_gives_the_same_mirror(
@@ -118,11 +120,15 @@ def test_what_is_taken_away_is_in_no_byte_and_each_way_gives_the_same_mirror(
         world.settle()
         for shop in (shops["delta"], late):
             shop.fill(expect="unfinished")
+        assert not left_in(shops["delta"].folder, words)
         world.edit(world.ids("Sale")[0], _odd=None)
         world.settle()
         for shop in (shops["delta"], late):
             shop.fill()
         late = shop_in(late.folder, service, mask)
+        with open_mirror(late.config(), stop=Event()):
+            pass  # whoever opens it to write carries the mask out, and deltas would read some of it anew
+        assert not left_in(late.folder, words)
         late.fill()
 
         export = Path(folder, "export")
