@@ -308,6 +308,14 @@ def test_messages_are_masked_wherever_they_are_kept_and_a_new_mask_rewrites_them
     assert kept[0] == kept[1]
 
 
+def test_doctor_names_columns_of_the_mask_that_have_never_come(shop: Shop) -> None:
+    masked(shop, {"Client": {"EmailAddress": "drop", "EmialAddress": "drop", "*": "keep"}})
+    shop.fill()
+    told = shop.sync("doctor", expect=None).out
+    assert "are they spelled as the service does? Client.EmialAddress" in told
+    assert "Client.EmailAddress" not in told
+
+
 def test_a_map_that_reads_what_is_masked_is_refused(shop: Shop) -> None:
     shop.fill()
     account = 'app_id = "x"\napp_secret = "x"\nagency = "A"\nusername = "u"\npassword = "p"'

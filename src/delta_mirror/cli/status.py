@@ -88,8 +88,6 @@ def _check(status: "Status", max_age: int | None, *, is_selected: bool) -> int:
 
 
 def _as_json(status: "Status") -> dict[str, object]:
-    from delta_mirror.mirror.mask_state import MaskState
-
     run = status.last_run
     return {
         "mirror": status.mirror,
@@ -109,7 +107,7 @@ def _as_json(status: "Status") -> dict[str, object]:
         },
         **({} if status.nexus is None else {"nexus": _nexus_as_json(status.nexus)}),
         **({} if status.accela is None else {"accela": asdict(status.accela)}),
-        **({} if status.mask == MaskState() else {"mask": _mask_as_json(status.mask)}),
+        **({} if status.mask.is_done else {"mask": _mask_as_json(status.mask)}),
     }
 
 

@@ -50,6 +50,7 @@ class Mask:
     def __init__(self, rules: Rules, terms: Terms, keyed: Keyed | None) -> None:
         self.written = rules
         self.rules = folded(rules)
+        self.met: set[tuple[str, str]] = set()  # table and column, names folded, of what was named and has come
         self._terms = terms
         self._keyed = keyed
         self._tables = {table: _TableMask(table, named, self) for table, named in self.rules.items() if _masks(named)}
@@ -79,6 +80,12 @@ class Mask:
             return found
         every = named.get(EVERY, "keep")
         return "keep" if every == "keep" or self._terms.why_needed(table, column) else every
+
+    def meet(self, table: str, column: str) -> Action:
+        """Return what becomes of *column* of *table*, which has come: one that is named was not mistyped."""
+        if fold(column) in self.rules.get(fold(table), ()):
+            self.met.add((fold(table), fold(column)))
+        return self.action(table, column)
 
     def value(self, action: Action, value: Value | None) -> Value | None:
         """Return what is stored instead of *value*."""
@@ -111,7 +118,7 @@ class Mask:
 
     def columns(self, table: str, columns: Sequence[str]) -> list[tuple[int, Action]] | None:
         """Return, of rows that have *columns*, the places that are stored and what becomes of each; None: all, as they are."""
-        acts = [self.action(table, column) for column in columns]
+        acts = [self.meet(table, column) for column in columns]
         if not any(act != "keep" for act in acts):
             return None
         return [(place, act) for place, act in enumerate(acts) if act != "drop"]
@@ -196,7 +203,7 @@ class _TableMask:
 
     def _learn(self, columns: Collection[str]) -> None:
         known = self._known.union(columns)
-        acts = {column: self._mask.action(self._table, column) for column in known}
+        acts = {column: self._mask.meet(self._table, column) for column in known}
         # In this order: another thread that sees the new columns as known must see what becomes of them.
         self._hits = tuple((column, act) for column, act in acts.items() if act != "keep")
         self._known = known

@@ -9,6 +9,7 @@ Invariants:
 
 import logging
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 
 from delta_mirror.config import Config
 from delta_mirror.config.words import shown, suggestion
@@ -16,8 +17,8 @@ from delta_mirror.core.mask import EVERY, Mask, Terms, hashes
 from delta_mirror.core.names import fold
 from delta_mirror.dds import maskable as of_dds
 from delta_mirror.dds.tables import ENTITIES, FEED_CHILDREN
-from delta_mirror.errors import ConfigError
-from delta_mirror.mirror.masking import Carried, Messages, Renewed, carry_out_mask, is_due
+from delta_mirror.errors import ConfigError, DeltaMirrorError
+from delta_mirror.mirror.masking import Carried, Messages, Renewed, carry_out_mask, is_due, keep_met
 from delta_mirror.mirror.read import Reader
 from delta_mirror.mirror.write import Mirror
 from delta_mirror.nexus import maskable as of_nexus
@@ -94,6 +95,12 @@ def put_on(mirror: Mirror, mask: Mask, *, dry_run: bool = False) -> None:
         _log.info("[mirror.mask] was carried out on what the mirror held: %s", ", ".join(carried.columns))
     for line in _told(carried):
         _log.warning(line)
+
+
+def note_met(mirror: Mirror, mask: Mask) -> None:
+    """Keep which of the columns that are named have come, so that `sync doctor` can tell of the others."""
+    with suppress(DeltaMirrorError):
+        keep_met(mirror, mask)
 
 
 def _renew(mask: Mask, tables: Collection[str], body: bytes) -> Renewed | None:

@@ -27,7 +27,7 @@ from delta_mirror.dds.api import Account, Dds, Manners, TenantMemory
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import BusyError, UnfinishedError
 from delta_mirror.jobs.aftermath import Aftermath
-from delta_mirror.jobs.masking import mask_of, put_on
+from delta_mirror.jobs.masking import mask_of, note_met, put_on
 from delta_mirror.mirror.ledger import Ledger
 from delta_mirror.mirror.lock import hold
 from delta_mirror.mirror.write import Mirror
@@ -201,6 +201,8 @@ def open_mirror(
             )
         )
         put_on(mirror, mask, dry_run=dry_run)
+        if not dry_run:
+            stack.callback(note_met, mirror, mask)
         aftermath = Aftermath(config, mirror, now)
         told.callback(aftermath.tell_health_check)
         stack.callback(aftermath.tell_file)

@@ -24,7 +24,7 @@ from delta_mirror.core.model import Row, Stream, Value
 from delta_mirror.core.names import fold
 from delta_mirror.errors import BusyError, DiskFullError, MirrorFileError
 from delta_mirror.mirror.clear import check_room, empty_wal, overwrite_what_goes, write_anew
-from delta_mirror.mirror.mask_state import IN_FORCE, LIFTED, UNSWEPT, lifted_from, rules_from
+from delta_mirror.mirror.mask_state import IN_FORCE, LIFTED, MET, UNSWEPT, lifted_from, met_from, rules_from
 from delta_mirror.mirror.nexus import as_bytes, as_text, aside_id
 from delta_mirror.mirror.schema import quote
 from delta_mirror.mirror.workspace import clear_work_folder
@@ -94,6 +94,8 @@ def carry_out_mask(mirror: Mirror, mask: Mask, messages: Messages) -> Carried:
         with mirror.transaction() as tx:
             if steps:
                 columns = _rewrite(tx, steps, messages)
+                for name in columns:
+                    mask.meet(*name.split(".", 1))
                 tx.keep(UNSWEPT, "yes")
                 is_unswept = True
             lifted = _note_lifted(tx, mask, before)
@@ -128,6 +130,17 @@ def _sweep(mirror: Mirror) -> str | None:
 
 class _ReadLongError(Exception):
     """Another program reads for so long that it is not waited for: the next run tries again."""
+
+
+def keep_met(mirror: Mirror, mask: Mask) -> None:
+    """Keep which of the columns that *mask* names have come, beside those that had come before."""
+    came = set(mask.met)
+    if not came:
+        return
+    with mirror.transaction() as tx:
+        known = met_from(tx.kept(MET))
+        if not came <= known:
+            tx.keep(MET, orjson.dumps(sorted(known | came)).decode())
 
 
 def is_due(mirror: Mirror, mask: Mask) -> bool:

@@ -80,7 +80,7 @@ def _mask_details(mask: Mask, sent: dict[str, Json], place: Place) -> Json:
     """Return a message that can be read, masked: of a section the keys of `Details`, of an activity all of it at once."""
     section = BY_NAME.get(place.section)
     if section is None:
-        action = mask.action(ACTIVITY_TABLE, "Details")
+        action = mask.meet(ACTIVITY_TABLE, "Details")
         return _flat(mask, sent, lambda name: (name, action if fold(name) == _DETAILS else "keep"))
     left = {
         name: _mask_section(mask, section, value) if fold(name) == _DETAILS and isinstance(value, dict) else value
@@ -94,11 +94,11 @@ def _mask_section(mask: Mask, section: Section, details: dict[str, Json]) -> Jso
         if fold(key) in _NO_COLUMNS:
             return key, "keep"
         column = column_of(section, key)
-        action = mask.action(section.table, column)
+        action = mask.meet(section.table, column)
         # A new key that two sections bring is, in one of them, a column with the section's first word in front.
         renamed = section.name.split()[0] + key
         named = mask.rules.get(fold(section.table), {})
-        return column, max(action, mask.action(section.table, renamed), key=strict) if fold(renamed) in named else action
+        return column, max(action, mask.meet(section.table, renamed), key=strict) if fold(renamed) in named else action
 
     left = _flat(mask, details, act)
     if section.table != CASE_TABLE or not isinstance(left, dict):
@@ -114,7 +114,7 @@ def _mask_section(mask: Mask, section: Section, details: dict[str, Json]) -> Jso
 def _mask_offense(mask: Mask, row: dict[str, Json]) -> Json:
     def act(key: str) -> tuple[str, Action]:
         column = column_of(None, key)
-        return column, mask.action(OFFENSE_TABLE, column)
+        return column, mask.meet(OFFENSE_TABLE, column)
 
     return _flat(mask, row, act)
 
