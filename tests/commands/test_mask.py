@@ -209,6 +209,7 @@ def test_a_thing_that_could_not_be_applied_is_fetched_anew_when_it_can_be(shop: 
         ({"Client": {"EntityId": "drop"}}, "EntityId, which is the key of its records"),
         ({"ClientPhone": {"Client_TId": "hash"}}, "Client_TId, which ties its rows to their record"),
         ({"Cleint": {"EmailAddress": "drop"}}, "Cleint is no table of the mirror; did you mean Client?"),
+        ({"ClientPhone_T": {"PhoneNumber": "drop"}}, "ClientPhone_T is called ClientPhone in the mirror"),
         ({"Client": {"EmailAddress": "remove"}}, 'something else than "drop", "hash" or "keep" for EmailAddress'),
         ({"Client": {"_id": "drop"}}, "the mirror's own cannot be masked"),
         ({"Client": {"Mail": "drop", "MAIL": "hash"}}, "twice, in different spellings"),

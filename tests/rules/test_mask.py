@@ -98,6 +98,7 @@ def test_every_column_may_be_meant_but_not_what_something_is_told_by() -> None:
         ("AppointmentService", "AppointFinalStateEnum"),
         ("AppointmentService", "AppointService_LId"),
         ("Sale", "SaleDate"),
+        ("EmployeeSchedule", "DateUpdated"),
         ("SaleLine", "Sale_Seq"),
         ("ClientPhone", "Client_TId"),
         ("ClientPhone", "OwnerId"),

@@ -52,6 +52,9 @@ def mask_of(config: Config) -> Mask:
     rules = config.mirror.mask
     _refuse_strangers(config, [table for table in rules if entity_of(table) is None])
     for table, named in rules.items():
+        right = table if of_nexus.entity_of(table) else of_dds.stored_as(table)
+        if fold(right) != fold(table):
+            raise ConfigError(f"{config.path}: mirror.mask.{shown(table)} is called {right} in the mirror; name it so")
         for column, action in named.items():
             why = None if column == EVERY or action == "keep" else why_needed(table, column)
             if why:
