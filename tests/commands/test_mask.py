@@ -1,6 +1,7 @@
 """`[mirror.mask]` on whole runs: no value that it takes away is in any byte beside the mirror, whichever way it came."""
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from installed import Shop
 
 from delta_mirror.core.keyed import Keyed
+from delta_mirror.errors import ConfigError
+from delta_mirror.jobs.deltas import run_deltas
 from delta_mirror.simulator import DAY, Clock, Service, World
 from delta_mirror.simulator.export import Quirks, write_export
 from nexus_messages import HOME, message
@@ -22,7 +25,7 @@ MASK = {
     "Client": {"EmailAddress": "hash", "Notes": "drop", "Score": "hash"},
     "ClientPhone": {"FullPhoneNumber": "drop", "PhoneNumber": "hash"},
 }
-KILLS = 5
+KILLS = 4
 INPUTS = ("config.toml", "export", "messages", "mask_key.txt")  # what the operator has put there himself
 
 
@@ -217,13 +220,22 @@ def test_a_thing_that_could_not_be_applied_is_fetched_anew_when_it_can_be(shop: 
 )
 def test_a_mask_that_cannot_be_carried_out_is_refused_by_name(shop: Shop, mask: dict[str, dict[str, str]], word: str) -> None:
     masked(shop, mask)
-    assert word in shop.sync("deltas", expect=2).err
+    with pytest.raises(ConfigError, match=re.escape(word)):
+        run_deltas(shop.config())
     assert not shop.mirror.exists()
+
+
+def test_a_mask_that_is_refused_is_exit_2_of_whatever_writes(shop: Shop) -> None:
+    masked(shop, {"Client": {"EntityId": "hash"}})
+    assert "[mirror.mask]" not in shop.sync("status").err
+    for command in (("deltas",), ("nexus", "ingest", "config.toml")):
+        assert "mirror.mask.Client cannot mask EntityId" in shop.sync(*command, expect=2).err
 
 
 def test_a_hash_without_a_key_is_refused(shop: Shop) -> None:
     masked(shop, MASK, key="")
-    assert "mirror.mask_key is empty" in shop.sync("deltas", expect=2).err
+    with pytest.raises(ConfigError, match=r"mirror\.mask_key is empty"):
+        shop.config()
 
 
 def test_a_rehearsal_neither_carries_out_a_mask_nor_takes_it_for_changes(shop: Shop) -> None:

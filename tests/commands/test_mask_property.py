@@ -96,7 +96,7 @@ def held_in(shop: Shop) -> Mapping[str, list[dict[str, object]]]:
 
 @given(mask=masks)
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # an example takes a second, and its mask says what is the matter
