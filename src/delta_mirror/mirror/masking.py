@@ -12,6 +12,7 @@ Invariants:
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -89,9 +90,8 @@ def carry_out_mask(mirror: Mirror, mask: Mask, messages: Messages) -> Carried:
     if folded(before) != mask.rules:
         steps = mask.since(before)
         if steps:
-            overwrite_what_goes(mirror)
             clear_work_folder(mirror.path)
-        with mirror.transaction() as tx:
+        with _overwriting(mirror) if steps else nullcontext(), mirror.transaction() as tx:
             if steps:
                 columns = _rewrite(tx, steps, messages)
                 for name in columns:
@@ -102,6 +102,20 @@ def carry_out_mask(mirror: Mirror, mask: Mask, messages: Messages) -> Carried:
             tx.keep(IN_FORCE, orjson.dumps(mask.written).decode())
             _keep_key(tx, mask)
     return Carried(columns, lifted, _sweep(mirror) if is_unswept else None)
+
+
+@contextmanager
+def _overwriting(mirror: Mirror) -> Iterator[None]:
+    """Let what the body rewrites be overwritten, and on the disk when it is committed; what comes after is written as usual."""
+    with mirror.bare() as connection:
+        before = {name: connection.execute(f"pragma {name}").fetchone()[0] for name in ("synchronous", "secure_delete")}
+    overwrite_what_goes(mirror)
+    try:
+        yield
+    finally:
+        with mirror.bare() as connection:
+            for name, value in before.items():
+                connection.execute(f"pragma {name} = {value}")
 
 
 def _sweep(mirror: Mirror) -> str | None:
