@@ -166,6 +166,10 @@ def test_what_is_lifted_is_said_and_a_starter_brings_it_back(shop: Shop) -> None
     assert shop.value("select count(*) from Client where EmailAddress is not null and _deleted_at is null") == 0
     assert shop.sync("status", "--json").json()["mask"]["lifted"]["11/9/Client"]
     assert "11/9/Client lacks what [mirror.mask] took away before: Client.EmailAddress" in shop.sync("status").out
+    masked(shop, {"ClientPhone": MASK["ClientPhone"], "Client": {"Score": "hash"}})
+    shop.sync("prune", "--older-than", "1d")
+    lacking = shop.sync("status", "--json").json()["mask"]["lifted"]["11/9/Client"]
+    assert lacking == ["Client.EmailAddress", "Client.Notes", "Client.Score"]
     before = shop.value("select count(*) from _changes where op = 'replace'")
     shop.sync("full-starter", export(shop))
     shop.fill()  # what has changed since the day before the export comes by deltas

@@ -213,7 +213,7 @@ def _note_lifted(tx: Transaction, mask: Mask, before: Rules) -> list[str]:
     for tenant_id, location_id, entity in streams:
         own = [name for name, (table, _) in zip(told, columns, strict=True) if mask.entity_of(table) in (entity, None)]
         key = _name(tenant_id, location_id, entity)
-        still = [name for name in noted.get(key, ()) if mask.action(*name.split(".", 1)) == "keep"]
+        still = [name for name in noted.get(key, ()) if mask.action(*name.split(".", 1)) != "drop"]
         noted[key] = list(dict.fromkeys([*still, *own]))
     left = {key: names for key, names in noted.items() if names}
     if left:
