@@ -972,8 +972,9 @@ def test_example_shows_the_defaults(tmp_path: Path) -> None:
 
 
 def test_example_with_everything_switched_on_loads(tmp_path: Path) -> None:
-    config = load(tmp_path, switched_on())
+    config = load(tmp_path, switched_on().replace('mask_key = ""', 'mask_key = "a key of tests"'))
 
+    assert config.mirror.mask["ClientPhone"] == {"*": "drop", "PhoneTypeEnum": "keep"}
     assert config.require_dds().locations == (Location(11, 9),)
     assert config.accela is not None
     assert read_map("", "Client", config.accela.map["Client"]).contact_id == "ExternalId"
@@ -982,8 +983,8 @@ def test_example_with_everything_switched_on_loads(tmp_path: Path) -> None:
 def test_example_says_of_every_key_what_it_means() -> None:
     keys = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if re.match(r"#?[a-z_]+ = ", line)]
     sections = (MirrorSection, HttpSection, DdsSection, OpsSection, StarterSection, NexusSection, AccelaSection)
-    # `locations`, `columns` and `map` are tables; `contact_id` is the one key of a map that is no field.
-    assert len(keys) == sum(len(fields(section)) for section in sections) - 3 + len(Location._fields) + 1
+    # `mask`, `locations`, `columns` and `map` are tables; `contact_id` is the one key of a map that is no field.
+    assert len(keys) == sum(len(fields(section)) for section in sections) - 4 + len(Location._fields) + 1
     for line in keys:
         assert re.search(r" # \S.{10,}", line), line
 

@@ -21,6 +21,7 @@ from delta_mirror.cli.messages import complain
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.jobs.status import Status, StreamStatus
+    from delta_mirror.mirror.mask_state import MaskState
     from delta_mirror.mirror.read import NexusTally
 
 
@@ -107,7 +108,12 @@ def _as_json(status: "Status") -> dict[str, object]:
         **({} if status.nexus is None else {"nexus": _nexus_as_json(status.nexus)}),
         **({} if status.accela is None else {"accela": asdict(status.accela)}),
         **({} if status.erased is None else {"erased": asdict(status.erased)}),
+        **({} if status.mask.is_done else {"mask": _mask_as_json(status.mask)}),
     }
+
+
+def _mask_as_json(mask: "MaskState") -> dict[str, object]:
+    return {"due": mask.is_due, "unswept": mask.is_unswept, "lifted": mask.lifted}
 
 
 def _nexus_as_json(nexus: "NexusTally") -> dict[str, object]:

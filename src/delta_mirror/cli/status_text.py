@@ -25,6 +25,7 @@ from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
 from delta_mirror.mirror.accela_tally import AccelaTally
 from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.mask_state import MaskState
 from delta_mirror.mirror.read import ACCOUNT, NexusTally
 
 MOST_ROWS = 300  # for rich, which takes a millisecond and more for each
@@ -272,6 +273,7 @@ def _troubles(status: Status, now: float, *, verbose: bool) -> Iterator[str]:
             f"`sync quarantine list` says why{_if_planned('quarantine')}"
         )
     yield from _capped(_drift(configured), most, "drift")
+    yield from _mask(status.mask, most)
     if status.accela is not None and (status.accela.failed or status.accela.partly):
         yield (
             f"accela: contacts that the last push failed at: {status.accela.failed:,} (the next one tries again); that took a "
@@ -300,6 +302,21 @@ def _troubles(status: Status, now: float, *, verbose: bool) -> Iterator[str]:
     left = [each for each in status.streams if not each.is_configured]
     if left:
         yield f"no longer configured, and counted for nothing: {_named(left, most)}. They stay as they were"
+
+
+def _mask(mask: MaskState, most: int) -> Iterator[str]:
+    if mask.is_due:
+        yield "[mirror.mask] has changed and was not carried out on what the mirror holds. `sync deltas` does that first"
+    elif mask.is_unswept:
+        yield (
+            "values that [mirror.mask] takes away may still lie in free pages of the mirror or in its WAL. Close what reads it, "
+            "and `sync deltas` tries again"
+        )
+    lacking = [
+        f"{place} lacks what [mirror.mask] took away before: {', '.join(columns)}" for place, columns in mask.lifted.items()
+    ]
+    for line in _capped(lacking, most, "mask"):
+        yield f"{line}. `sync full-starter` and the deltas after it bring it back"
 
 
 def _gaps(streams: Sequence[StreamStatus]) -> list[str]:

@@ -165,11 +165,15 @@ def _read_mirror(section: Section, environ: Mapping[str, str]) -> MirrorSection:
     deletes = section.text("deletes", "remove")
     if deletes not in ("remove", "mark"):
         section.refuse("deletes", f'is {deletes!r}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)')
+    mask_key, mask = section.late_secret("mask_key", environ), section.mask("mask")
+    if mask_key is None and any("hash" in columns.values() for columns in mask.values()):
+        section.refuse("mask_key", 'is empty, and [mirror.mask] says "hash"; docs/operating.md, "Privacy", says how to make one')
     return MirrorSection(
         path=path,
         mode=section.mode("mode", "0600"),
         deletes="mark" if deletes == "mark" else "remove",
-        mask_key=section.late_secret("mask_key", environ),
+        mask_key=mask_key,
+        mask=mask,
     )
 
 

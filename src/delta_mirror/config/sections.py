@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.maintenance import Maintenance
+from delta_mirror.core.mask import Rules
 from delta_mirror.errors import ConfigError
 
 ENTITIES = ("Client", "Employee", "Appointment", "Sale", "EmployeeSchedule", "EmployeeActual")
@@ -60,12 +61,17 @@ class Location(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MirrorSection:
-    """`[mirror]`. `mode` is the number that `chmod` takes; `mask_key` is None where there is none."""
+    """`[mirror]`. `mode` is the number that `chmod` takes; `mask_key` is None where there is none.
+
+    `mask` has the rules by table and column, under the names as they were written; whether a column may be masked is not looked
+    at here.
+    """
 
     path: Path
     mode: int
     deletes: Deletes
     mask_key: Secret | None = None
+    mask: Rules = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

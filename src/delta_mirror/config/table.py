@@ -7,7 +7,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
@@ -29,6 +29,8 @@ from delta_mirror.config.words import (
     why,
 )
 from delta_mirror.core.maintenance import Maintenance
+from delta_mirror.core.mask import ACTIONS, Action
+from delta_mirror.core.names import fold
 from delta_mirror.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -205,6 +207,17 @@ class Section:
                 self.refuse(key, f"has {entity} as {kind_of(fields_of)}; write a table [{self._name}.{key}.{entity}]")
         return value
 
+    def mask(self, key: str) -> dict[str, dict[str, Action]]:
+        """Return what becomes of which column of which table, in the order written."""
+        value = self._table.get(key, {})
+        name = f"{self._name}.{key}"
+        if not isinstance(value, dict):
+            self.refuse(key, f"must be a table [{name}], not {kind_of(value)}")
+        tables = Section(self._file, name, value, tuple(value))
+        if twice := _twin(value):
+            tables.refuse(twice, "stands there twice, in different spellings; take one away")
+        return {table: _read_actions(tables, table, columns) for table, columns in value.items()}
+
     def secret(self, key: str, default: str, environ: Mapping[str, str], *, may_be_empty: bool = False) -> Secret:
         """Return a secret: the text itself, or what `env:NAME` or `file:PATH` leads to.
 
@@ -345,6 +358,36 @@ def _read_columns(section: Section, table: str, listed: object) -> tuple[Starter
     if not columns:
         section.refuse(table, f"is empty; name all columns of the file, such as {form}, or leave it out")
     return tuple(columns)
+
+
+def _read_actions(section: Section, table: str, columns: object) -> dict[str, Action]:
+    """Return what becomes of the columns of one table of `[mirror.mask]`."""
+    form = '{ EmailAddress = "hash", Notes = "drop" }'
+    if not table.strip() or table.startswith("_"):
+        section.refuse(table, "is no table of a service; name an entity or a table as the mirror does")
+    if not isinstance(columns, dict) or not columns:
+        section.refuse(table, f"must say what becomes of its columns, such as {form}")
+    if twice := _twin(columns):
+        section.refuse(table, f"names the column {shown(twice)} twice, in different spellings; take one away")
+    found: dict[str, Action] = {}
+    for column, given in columns.items():
+        action = next((known for known in ACTIONS if known == given), None)
+        if action is None:
+            section.refuse(table, f'has something else than "drop", "hash" or "keep" for {shown(column)}; write it as in {form}')
+        if not column.strip() or column.startswith("_"):
+            section.refuse(table, f"names {shown(column)}, which is no column of a service; the mirror's own cannot be masked")
+        found[column] = action
+    return found
+
+
+def _twin(names: Iterable[str]) -> str | None:
+    """Return the first of *names* that differs only in case from one before it, None where there is none."""
+    seen: set[str] = set()
+    for name in names:
+        if fold(name) in seen:
+            return name
+        seen.add(fold(name))
+    return None
 
 
 def _unknown_key(key: str, keys: tuple[str, ...]) -> str:

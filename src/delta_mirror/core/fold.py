@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 from delta_mirror.core.model import Row, Value
 
+_UPTO_DIGEST = 40  # digits of time, rank and number in an order key
+
 Content = Value | list[Row]  # a column, or the rows of a table below this one
 
 
@@ -42,6 +44,14 @@ class Statement(NamedTuple):
 def order_key(ticks: int, rank: int, number: int | None, digest: str) -> str:
     """Return the key by which messages are put in order: by time, rank, number (those without one first) and digest."""
     return f"{ticks:019}{rank}{0 if number is None else number + 1:020}{digest}"
+
+
+def without_digest(order: str) -> str:
+    """Return *order* without what its digest says of its message: as the last one of the same moment, rank and number.
+
+    So whichever of those is taken anew, nothing is changed by it.
+    """
+    return order and order[:_UPTO_DIGEST] + "f" * (len(order) - _UPTO_DIGEST)
 
 
 def ticks_of(order: str) -> int:

@@ -9,6 +9,7 @@ Invariants:
 - A page is empty because the service says so: by an empty page, or by a 404 in its own JSON where the asker has said that
   the end may be passed. Every other 404 is a failure.
 - Tokens go to the configured marketplace and to the address that it, or the configuration, names, and nowhere else.
+- What a mask takes away is gone from a page before anybody else has it.
 """
 
 import random
@@ -19,6 +20,8 @@ from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from delta_mirror.calls.attempts import Manners
+from delta_mirror.core.mask import Mask
+from delta_mirror.core.masked_body import mask_page
 from delta_mirror.core.model import Page, PageRequest, Stream
 from delta_mirror.dds.addresses import configured_address
 from delta_mirror.dds.answers import Token, read_enums
@@ -60,6 +63,7 @@ class Dds:
     """The service's marketplace and its public API, as one account sees them.
 
     Several threads may fetch at once. `now` gives our own clock in seconds since the epoch, `jitter` a number from 0 to 1.
+    Entries come as *mask* leaves them.
 
     Raises:
         ConfigError: an address is no plain https address, or `ca_file` holds no certificates.
@@ -72,6 +76,7 @@ class Dds:
         admission: Admission,
         memory: TenantMemory,
         *,
+        mask: Mask | None = None,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
@@ -79,6 +84,7 @@ class Dds:
         largest_body: int = LARGEST_BODY,
     ) -> None:
         self._admission = admission
+        self._mask = mask
         self._new_request_id = new_request_id
         self._clock = Clock(now)
         self._transport = Transport(
@@ -162,7 +168,8 @@ class Dds:
         clock = self._clock.ticks_at(answer)
         if answer.status == 404:
             return Page(entries=(), digests=(), last_change=None, clock=clock, reference_id=reference_of(answer.body))
-        return read_page(answer.body, stream, clock)
+        page = read_page(answer.body, stream, clock)
+        return mask_page(self._mask, stream.entity, page) if self._mask else page
 
     def _ask(
         self,

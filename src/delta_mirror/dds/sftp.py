@@ -2,8 +2,8 @@
 
 Invariants:
 
-- A file is downloaded whole, one at a time, into a file without a name in a private folder, and only then read: a run that is
-  killed leaves nothing of it behind.
+- A file is downloaded whole, one at a time, into a store that nobody else can read (`sftp_store.py`), and only then read: a run
+  that is killed leaves nothing of it behind.
 - Two looks at a file, when it is listed and after its last byte was downloaded, agree in size and time, or it is refused.
 - A download that was broken off goes on where it was.
 - What this machine cannot store is not taken for a failure of the network.
@@ -11,11 +11,10 @@ Invariants:
 
 import errno
 import posixpath
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import asyncssh
 
@@ -23,6 +22,7 @@ from delta_mirror.dds.export_folder import CHUNK, LAYOUT, changed, no_location
 from delta_mirror.dds.export_runs import ExportFile, export_file, place_of
 from delta_mirror.dds.sftp_line import Line
 from delta_mirror.dds.sftp_login import Login
+from delta_mirror.dds.sftp_store import Store, open_store
 from delta_mirror.errors import DiskFullError, ExportError
 
 WINDOW = 2 * 1024 * 1024  # bytes asked for at once; asyncssh splits them into requests that are under way together
@@ -66,8 +66,7 @@ class SftpSource:
         """
         with _make_store(self._work_folder) as store:
             self._line.persist(lambda sftp: _download(self._line, sftp, file, store, self._fetched), progress=store.tell)
-            store.seek(0)
-            yield iter(lambda: store.read(CHUNK), b"")
+            yield store.read(CHUNK)
 
     def list(self) -> Sequence[ExportFile]:
         """Return the files of every location's folder, in no order.
@@ -168,7 +167,7 @@ async def _look_into(line: Line, sftp: asyncssh.SFTPClient, folder: str, remarks
 
 
 async def _download(
-    line: Line, sftp: asyncssh.SFTPClient, file: ExportFile, store: IO[bytes], fetched: Callable[[int], None]
+    line: Line, sftp: asyncssh.SFTPClient, file: ExportFile, store: Store, fetched: Callable[[int], None]
 ) -> None:  # fmt: skip
     """Bring the rest of *file* into *store*."""
     try:
@@ -202,21 +201,19 @@ def _look(attrs: asyncssh.SFTPAttrs) -> tuple[int, float]:
 
 
 @contextmanager
-def _make_store(folder: Path) -> Iterator[IO[bytes]]:
-    """Let the body use a new file without a name in *folder*."""
-    try:
-        store = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - only to make it is translated
-    except OSError as error:
-        raise _cannot_store(str(folder), error) from error
-    with store:
+def _make_store(folder: Path) -> Iterator[Store]:
+    """Let the body use a new store in *folder*."""
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(open_store(folder))
+        except OSError as error:
+            raise _cannot_store(str(folder), error) from error
         yield store
 
 
-def _keep(store: IO[bytes], piece: bytes) -> None:
+def _keep(store: Store, piece: bytes) -> None:
     try:
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[store.write(rest) :]
+        store.write(piece)
     except OSError as error:
         raise _cannot_store("the work folder beside the mirror", error) from error
 

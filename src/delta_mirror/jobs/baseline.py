@@ -129,6 +129,7 @@ def run_baseline(
                     wishes.selection,
                     wanted_date=wishes.wanted_date,
                     folder=folder,
+                    mask=mirror.mask,
                     watch=watch,
                     check=_check_of(stop),
                 )

@@ -20,7 +20,7 @@ from delta_mirror.jobs.checks.others import check_accela, check_nexus, check_sta
 from delta_mirror.jobs.checks.privacy import check_erased
 from delta_mirror.jobs.checks.service import check_service
 from delta_mirror.jobs.checks.setup import check_configuration, check_secrets, check_telling
-from delta_mirror.jobs.checks.upkeep import check_budget, check_quarantine, check_streams
+from delta_mirror.jobs.checks.upkeep import check_budget, check_mask, check_quarantine, check_streams
 from delta_mirror.mirror.examine import leaving_nothing_beside
 
 Check = Callable[[Case], Iterator[Finding]]
@@ -31,6 +31,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("secrets", check_secrets),
     ("folder", check_place),
     ("mirror", check_file),
+    ("mask", check_mask),
     ("disk", check_room),
     ("lock", check_lock),
     ("erased", check_erased),

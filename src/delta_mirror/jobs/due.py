@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from delta_mirror.accela.links import after, plan_column
-from delta_mirror.accela.mapping import EntityMap, check_map, read_map
+from delta_mirror.accela.mapping import CONTACT_ID, EntityMap, check_map, read_map
 from delta_mirror.config import AccelaSection, Config
+from delta_mirror.config.words import shown
 from delta_mirror.core.links import Left, Link, LinkPlan, Tables, Who
+from delta_mirror.core.mask import Mask
 from delta_mirror.dds.tables import FEED_CHILDREN
+from delta_mirror.errors import ConfigError
 from delta_mirror.mirror.accela import Pushes
 
 
@@ -62,6 +65,24 @@ def read_maps(config: Config, section: AccelaSection) -> dict[str, EntityMap]:
         ConfigError: a field, a type or a form is unknown.
     """
     return {entity: read_map(str(config.path), entity, table) for entity, table in section.map.items()}
+
+
+def refuse_masked_maps(config: Config, mask: Mask, maps: Mapping[str, EntityMap]) -> None:
+    """Refuse *maps* that would push to Accela what the mirror does not hold.
+
+    Raises:
+        ConfigError: a map reads a column that is masked.
+    """
+    for entity, fields in maps.items():
+        read = [(rule.field, rule.table or entity, column) for rule in fields.rules for column in rule.columns()]
+        if fields.contact_id is not None:
+            read.append((CONTACT_ID, entity, fields.contact_id))
+        for name, table, column in read:
+            if mask.action(table, column) != "keep":
+                raise ConfigError(
+                    f"{config.path}: accela.map.{entity}.{shown(name)} reads {table}.{shown(column)}, which [mirror.mask] takes "
+                    "away; take one of the two away, nothing was pushed"
+                )
 
 
 def choose_due(where: str, pushes: Pushes, maps: Mapping[str, EntityMap], *, retry_failed: bool) -> Chosen:

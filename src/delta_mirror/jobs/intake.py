@@ -9,8 +9,8 @@ Invariants:
   the broker are still two: the second is known by its content.
 - The same content in other bytes is the same message, and stands at two places among those of its moment, which its bytes
   tell apart: at both, so that it makes no difference which came first.
-- Nothing that is handed over is lost: what cannot be read stands in the log of messages and in quarantine, whole.
-- Of a client who was erased nothing is taken: neither what is said of him, nor that something was.
+- Nothing that is handed over is lost: what cannot be read stands in the log of messages and in quarantine, whole, but for what
+  `[mirror.mask]` takes away of it. That is gone before anything else is done: the message is what is left.
 - The log of changes tells of every message that changed something, in the order in which they were taken.
 """
 
@@ -28,6 +28,7 @@ from delta_mirror.mirror.schema import CannotBeStoredError
 from delta_mirror.mirror.write import Mirror, Transaction
 from delta_mirror.nexus.delivery import Delivery, Outcome
 from delta_mirror.nexus.differences import find_differences
+from delta_mirror.nexus.masking import mask_delivery
 from delta_mirror.nexus.message import NOTHING_UNKNOWN, Message, Unreadable, hash_of, read_message
 from delta_mirror.nexus.sections import BY_NAME, CLIENT_TABLE, LAYOUTS, table_of
 
@@ -82,6 +83,7 @@ class Intake:
         self._mirror = mirror
         self._run_id = run_id
         self._source = source
+        self._is_retry = is_retry
         self._times = 0 if is_retry else 1
         self._tables: NexusTables | None = None
         if durable:
@@ -92,8 +94,10 @@ class Intake:
 
         All of it is committed by then. Where it raises, nothing of it is in the mirror, and the same may be taken again.
         """
+        erased = [self._is_of_erased(delivery) for delivery in deliveries]  # as it came: what is masked may name nobody any more
+        if self._mirror.mask and not self._is_retry:  # what is tried again was masked when it was kept
+            deliveries = [mask_delivery(self._mirror.mask, delivery) for delivery in deliveries]
         read = [read_message(delivery) for delivery in deliveries]
-        erased = [self._is_of_erased(delivery, each) for delivery, each in zip(deliveries, read, strict=True)]
         taken = [place for place, is_out in enumerate(erased) if not is_out]
         try:
             with self._mirror.transaction() as tx:
@@ -108,11 +112,12 @@ class Intake:
         outcomes = iter(batch.outcomes)
         return ["erased" if is_out else next(outcomes) for is_out in erased]
 
-    def _is_of_erased(self, delivery: Delivery, read: Message | Unreadable) -> bool:
+    def _is_of_erased(self, delivery: Delivery) -> bool:
         """Return whether a message is of a client who was erased, or names one where it cannot be read of whom it is."""
         erased = self._mirror.erased
         if erased is None:
             return False
+        read = read_message(delivery)
         client_id = read.place.client_id if isinstance(read, Message) else read.client_id
         if client_id is None:
             return erased.is_named_in(0, ENTITY, delivery.body.decode(errors="replace"))

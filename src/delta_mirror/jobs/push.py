@@ -38,7 +38,8 @@ from delta_mirror.calls.attempts import Manners
 from delta_mirror.config import Config
 from delta_mirror.core.links import Left, Source, Who
 from delta_mirror.errors import LimitedError, ProtocolError, UnfinishedError
-from delta_mirror.jobs.due import Due, choose_due, read_maps
+from delta_mirror.jobs.due import Due, choose_due, read_maps, refuse_masked_maps
+from delta_mirror.jobs.masking import mask_of
 from delta_mirror.jobs.push_report import Pushed, PushReport, PushWishes
 from delta_mirror.jobs.session import StoppedError, deadline, interruptible, open_mirror, unless_stopped
 from delta_mirror.mirror.accela import Histories, Pushes, Settled
@@ -72,6 +73,7 @@ def run_push(
     report = PushReport(started_at=now())
     section = config.require_accela()
     maps = read_maps(config, section)
+    refuse_masked_maps(config, mask_of(config), maps)
     with Reader.open(config.mirror.path):
         pass  # a mirror is made by what fills it
     with ExitStack() as stack:

@@ -4,7 +4,8 @@ Invariants:
 
 - What leaves quarantine has been applied, is older than what the mirror holds, or was given up by its id.
 - A thing is tried again from its own body, in order of change dates, by the rules of the feed: never backwards. Where the body is
-  not what the service sent, or bears no date by which to tell old from new, the record is fetched anew instead.
+  not what the service sent (a mask has taken something away, say), or bears no date by which to tell old from new, the record is
+  fetched anew instead.
 - What remains stays as it was set aside, body and dates: a second try is no second meeting.
 - One thing that cannot be applied does not stop the others.
 - A Nexus message is tried again from the log of messages, and asks no service.
@@ -20,6 +21,7 @@ from typing import Literal
 import orjson
 
 from delta_mirror.config import ENTITIES, Config
+from delta_mirror.core.masked_body import was_changed
 from delta_mirror.core.model import Broken, Entry, Stream
 from delta_mirror.core.plan import Counts, Drained, decide
 from delta_mirror.dds.wire import read_entry
@@ -233,7 +235,7 @@ class _Attempt:
         return self._given
 
     def _entries(self, thing: SetAside, stream: Stream, body: str) -> list[Entry]:
-        if not _is_fitted(body):
+        if not _is_fitted(body) and not was_changed(body):
             entry = read_entry(body, stream)
             if isinstance(entry, Broken) or entry.changed is not None:
                 return [entry]

@@ -4,6 +4,7 @@ Invariants:
 
 - The lock is held as long as the mirror is open.
 - Calls are counted in the mirror before they are sent, also by a dry run where there is a mirror.
+- What `[mirror.mask]` takes away is gone before anybody has what comes, and from what the mirror holds before anything comes.
 - Told to stop, nothing waits any longer: neither for the lock, nor for the network, nor for a minute to pass.
 """
 
@@ -19,12 +20,14 @@ from queue import Empty, Queue, SimpleQueue
 from typing import TypeVar
 
 from delta_mirror.config import Config, DdsSection
+from delta_mirror.core.mask import Mask
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.api import Account, Dds, Manners, TenantMemory
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import BusyError, UnfinishedError
 from delta_mirror.jobs.aftermath import Aftermath
+from delta_mirror.jobs.masking import mask_of, note_met, put_on
 from delta_mirror.mirror.ledger import Ledger
 from delta_mirror.mirror.lock import hold
 from delta_mirror.mirror.write import Mirror
@@ -155,7 +158,7 @@ def open_service(
     sleep = interruptible(stop)
     ledger = Ledger(mirror, dds.calls_per_minute, dds.calls_per_day, (), now, sleep, clock=lambda: seconds_of(service.clock()))
     tally = Tally(ledger)
-    service = _connect(config, dds, tally, memory, sleep, now)
+    service = _connect(config, dds, tally, memory, mirror.mask, sleep, now)
     try:
         yield Session(dds, mirror, ledger, tally, service)
     finally:
@@ -173,11 +176,14 @@ def open_mirror(
 ) -> Iterator[Mirror]:
     """Open the mirror under its lock. Arguments and errors as of `open_session`.
 
-    Without `[dds]` in the configuration it is not asked whose mirror it is.
+    Without `[dds]` in the configuration it is not asked whose mirror it is. The mask of the configuration has been carried out on
+    what it holds, unless this is a *dry_run*.
     """
     path: Path = config.mirror.path
+    mask = mask_of(config)
     if dry_run and not path.exists():
         with Mirror.in_memory(deletes=config.mirror.deletes, now=now) as mirror:
+            mirror.mask = mask
             yield mirror
         return
     with ExitStack() as stack:
@@ -195,6 +201,9 @@ def open_mirror(
                 now=now,
             )
         )
+        put_on(mirror, mask, dry_run=dry_run)
+        if not dry_run:
+            stack.callback(note_met, mirror, mask)
         aftermath = Aftermath(config, mirror, now)
         told.callback(aftermath.tell_health_check)
         stack.callback(aftermath.tell_file)
@@ -227,6 +236,7 @@ def _connect(
     dds: DdsSection,
     tally: Tally,
     memory: TenantMemory,
+    mask: Mask | None,
     wait: Callable[[float], None],
     now: Callable[[], float],
 ) -> Dds:
@@ -240,6 +250,7 @@ def _connect(
         ),
         tally,
         memory,
+        mask=mask,
         now=now,
         sleep=wait,
     )

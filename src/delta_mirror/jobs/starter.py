@@ -4,6 +4,7 @@ Invariants:
 
 - Only what is configured and selected is read; what was passed over is said.
 - A file that is refused leaves its whole entity out, before the mirror is touched.
+- What a mask takes away is gone from the rows before they are laid out.
 - What is worked on lies in a private folder that is empty before and gone afterwards.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from delta_mirror.config import Config
 from delta_mirror.core.erased import Erased
+from delta_mirror.core.mask import Mask
 from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND
 from delta_mirror.dds.export import Batch, GivenColumn, read_table
@@ -96,6 +98,7 @@ class Starter:
     _watch: Watch
     _columns: Mapping[str, Sequence[GivenColumn]]
     _passes: int  # that are made over the bytes of a file
+    _mask: Mask | None
 
     @contextmanager
     def staged(self, part: Part, erased: Erased | None) -> Iterator[Staging]:
@@ -113,7 +116,7 @@ class Starter:
                     with self._source.open(file) as chunks:
                         self.progress.stage = "reading"
                         batches = read_table(self._counted(chunks), file.name, facts, self._columns.get(file.table.lower(), ()))
-                        staging.load(facts, file.name, self._with_rows_counted(batches))
+                        staging.load(facts, file.name, self._masked(facts.table, self._with_rows_counted(batches)))
                 self._tell("sorting")
                 staging.settle()
                 staging.close()
@@ -134,6 +137,18 @@ class Starter:
             self.progress.rows += len(batch.rows)
             yield batch
 
+    def _masked(self, table: str, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield *batches* of *table* as they may be laid out beside the mirror: the staging is a file, too."""
+        mask = self._mask
+        for batch in batches:
+            kept = mask.columns(table, batch.columns) if mask else None
+            if mask is None or kept is None:
+                yield batch
+            else:
+                names = tuple(batch.columns[place] for place, _ in kept)
+                rows = [tuple(mask.value(action, row[place]) for place, action in kept) for row in batch.rows]
+                yield batch._replace(columns=names, rows=rows)
+
     def _tell(self, stage: str) -> None:
         self.progress.stage = stage
         self._watch(self.progress)
@@ -148,12 +163,14 @@ def open_starter(
     *,
     wanted_date: date | None = None,
     folder: Path,
+    mask: Mask | None = None,
     watch: Watch = lambda progress: None,
     check: Check = lambda: None,
 ) -> Iterator[Starter]:
     """Open the Starter Export at *source*, by default the configured one, and choose what is to be read of it.
 
     *places* are the configured ones, None where every place that the export has is meant. *folder* is for work.
+    Rows come as *mask* leaves them.
 
     Raises:
         RefusedError: there is no source, or it cannot be read as one.
@@ -198,7 +215,7 @@ def open_starter(
         said = [*opened.remarks, *passed_over]
         if left_out:
             said.append(f"{len(left_out):,} file{'' if len(left_out) == 1 else 's'} passed over that the options do not select")
-        yield Starter(parts, said, incomplete, progress, check, opened, folder, watch, columns, passes)
+        yield Starter(parts, said, incomplete, progress, check, opened, folder, watch, columns, passes, mask)
 
 
 def refuse_future(part: Part, now: float) -> None:

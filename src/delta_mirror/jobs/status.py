@@ -21,6 +21,7 @@ from delta_mirror.mirror.accela_tally import AccelaTally, read_accela_tally
 from delta_mirror.mirror.erased_tally import ErasedTally, read_erased_tally
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.lock import last_holder
+from delta_mirror.mirror.mask_state import MaskState, read_mask_state
 from delta_mirror.mirror.read import ACCOUNT, NexusTally, Pause, Reader, Run, StreamState
 
 
@@ -41,7 +42,7 @@ class Status:
     number. `quarantine` counts all that is set aside, `set_aside` that of each stream. `starter_tables` are the child tables
     that came by starter alone, by tenant and entity: no delta keeps them up to date. `holder` is the process that last wrote, and
     whether it lives, as far as that is known. `nexus` is None where no message ever came, `accela` where nothing is tied to a
-    contact, `erased` where nobody was erased.
+    contact, `erased` where nobody was erased. `mask` is what is left to be done for the mask of the configuration.
     """
 
     mirror: str
@@ -58,6 +59,7 @@ class Status:
     nexus: NexusTally | None = None
     accela: AccelaTally | None = None
     erased: ErasedTally | None = None
+    mask: MaskState = field(default_factory=MaskState)
 
     def exceeding(self, max_age: int) -> list[StreamStatus]:
         """Return the configured streams that lag more than *max_age* seconds, and those that were never drained to their end."""
@@ -110,6 +112,7 @@ def read_status(config: Config, now: float, selection: Selection | None = None) 
             nexus=reader.nexus_tally(),
             accela=read_accela_tally(reader),
             erased=read_erased_tally(reader),
+            mask=read_mask_state(reader, config.mirror.mask),
         )
 
 

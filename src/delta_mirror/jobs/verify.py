@@ -168,6 +168,7 @@ def run_verify(
                     wishes.selection,
                     wanted_date=wishes.wanted_date,
                     folder=folder,
+                    mask=mirror.mask,
                     watch=watch,
                     check=work.check,
                 )

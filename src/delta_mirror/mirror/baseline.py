@@ -18,6 +18,7 @@ from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import DAY, write_ticks
 from delta_mirror.mirror.comparison import NEW, SAME, Comparison
 from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.masking import forget_lifted
 from delta_mirror.mirror.read import StreamState
 from delta_mirror.mirror.schema import quote
 from delta_mirror.mirror.staged import Aside, StagedTable
@@ -107,6 +108,7 @@ def change_over(
         starter_tables=sorted(staging.tables),
     )
     _count_records(tx, stream)
+    forget_lifted(tx, stream)
     return _loaded(counts, staging, comparison, tx, is_first=is_first)
 
 

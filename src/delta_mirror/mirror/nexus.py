@@ -156,7 +156,7 @@ class NexusTables:
             "select m.message_id, m.body from json_each(?) k cross join _messages m on m.message_id = k.value",
             (_json(list(message_ids)),),
         )
-        return {message_id: _as_bytes(body) for message_id, body in found}
+        return {message_id: as_bytes(body) for message_id, body in found}
 
     def client_rows(self, tx: Transaction, places: Iterable[Place]) -> dict[str, Row]:
         """Return the clients of *places* that there are: with their rows, less what is NULL, where a place lies in these."""
@@ -330,7 +330,7 @@ class NexusTables:
 
     def set_aside(self, tx: Transaction, taken: Taken, reason: str, run_id: int, source: str) -> bool:
         """Put a message into quarantine; return whether it is new there."""
-        id_ = _aside_id(taken.message_id)
+        id_ = aside_id(taken.message_id)
         now = taken.received_at
         if tx.execute("update _quarantine set last_seen_at = ?, reason = ? where id = ?", (now, reason, id_)).rowcount:
             return False
@@ -348,11 +348,11 @@ class NexusTables:
             "select m.message_id, m.sequence, m.body from _quarantine q join _messages m using (message_id) where q.id = ?",
             (id_,),
         ).fetchone()
-        return None if found is None else (found[0], found[1], _as_bytes(found[2]))
+        return None if found is None else (found[0], found[1], as_bytes(found[2]))
 
     def release(self, tx: Transaction, message_ids: Iterable[str]) -> None:
         """Let messages out of quarantine that were applied."""
-        tx.execute_many("delete from _quarantine where id = ?", [(_aside_id(message_id),) for message_id in message_ids])
+        tx.execute_many("delete from _quarantine where id = ?", [(aside_id(message_id),) for message_id in message_ids])
 
     def has_aside(self, tx: Transaction) -> bool:
         """Return whether any message is in quarantine."""
@@ -419,9 +419,11 @@ def as_text(body: bytes) -> str | bytes:
         return body
 
 
-def _as_bytes(body: str | bytes) -> bytes:
+def as_bytes(body: str | bytes) -> bytes:
+    """Return a body as it was sent."""
     return body if isinstance(body, bytes) else body.encode()
 
 
-def _aside_id(message_id: str) -> str:
+def aside_id(message_id: str) -> str:
+    """Return under which id a message stands in quarantine."""
     return hashlib.sha256(f"nexus\n{message_id}".encode(errors="surrogatepass")).hexdigest()[:16]

@@ -266,11 +266,15 @@ class Reader:
             found = self._connection.execute("select seq from sqlite_sequence where name = '_changes'").fetchone()
         return 0 if found is None else int(found[0])
 
+    def kept(self, key: str) -> str | None:
+        """Return one value of `_meta`, None where there is none."""
+        with self._translated():
+            found = self._connection.execute("select value from _meta where key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
     def pruned_through(self) -> int:
         """Return the `seq` up to which the log was pruned, 0 where it never was."""
-        with self._translated():
-            found = self._connection.execute("select value from _meta where key = 'pruned_through'").fetchone()
-        return 0 if found is None else int(found[0])
+        return int(self.kept("pruned_through") or 0)
 
     def last_run(self) -> Run | None:
         """Return the run that began last, None where there was none."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from delta_mirror.core.model import Broken, Child, Entry, Record, Row, Stream
+from delta_mirror.core.names import fold as fold  # whoever names tables asks here
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -30,17 +31,10 @@ CHILD_COLUMNS = ("_tenant_id", "_location_id", "_id", "_n", "_parent_n")
 MAX_COLUMNS = 1900  # SQLite's own limit is 2000
 MAX_NAME = 256  # characters, so that a statement with MAX_COLUMNS names stays far below SQLite's million
 
-_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-
 
 def quote(name: str) -> str:
     """Return *name* as an identifier that means it and nothing else, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def fold(name: str) -> str:
-    """Return *name* as SQLite compares names: without regard to case in ASCII, and to the letter beyond."""
-    return name.lower() if name.isascii() else name.translate(_ASCII_LOWER)
 
 
 class _OwnTable(NamedTuple):

@@ -26,6 +26,7 @@ import orjson
 
 from delta_mirror.core.erased import Erased
 from delta_mirror.core.keyed import Keyed
+from delta_mirror.core.mask import Mask
 from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
@@ -90,6 +91,7 @@ class Mirror:
         self.run_id: int | None = None  # of the run whose row was committed last through this connection
         self.has_drift = False  # whether that run has found that mirror and source differ
         self.erased: Erased | None = None  # who is marked as erased, None where nobody is
+        self.mask: Mask | None = None  # what is done to all that comes, before it comes here
         self._connection = connection
         self._feed_tables = feed_tables
         self._schema: Schema | None = None
@@ -366,13 +368,23 @@ class Transaction:
         self._mirror = mirror
         self._connection = connection
 
-    def execute(self, sql: str, values: Sequence[str | float | None] | Mapping[str, str | float | None] = ()) -> sqlite3.Cursor:
+    def execute(
+        self, sql: str, values: Sequence[str | bytes | float | None] | Mapping[str, str | float | None] = ()
+    ) -> sqlite3.Cursor:
         """Return the cursor of one statement. For the modules of `mirror/` alone: SQL is written nowhere else."""
         return self._connection.execute(sql, values)
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[str | bytes | float | None]]) -> None:
         """Execute one statement for each of *rows*. For the modules of `mirror/` alone, too."""
         self._connection.executemany(sql, rows)
+
+    def define(self, name: str, function: Callable[[Value | None], Value | None]) -> None:
+        """Let statements call *function* of one value as *name*. For the modules of `mirror/` alone, too."""
+        self._connection.create_function(name, 1, function, deterministic=True)
+
+    def has(self, table: str) -> bool:
+        """Return whether there is a table of this name."""
+        return has_table(self._connection, table)
 
     @contextmanager
     def watched(self, check: Callable[[], None]) -> Iterator[None]:
@@ -392,6 +404,10 @@ class Transaction:
         self.execute(
             "insert into _meta (key, value) values (?, ?) on conflict (key) do update set value = excluded.value", (key, value)
         )
+
+    def forget(self, key: str) -> None:
+        """Remove one value of `_meta`, if it is there."""
+        self.execute("delete from _meta where key = ?", (key,))
 
     def kept(self, key: str) -> str | None:
         """Return one value of `_meta`, None where there is none."""
@@ -430,10 +446,10 @@ class Transaction:
     def check_identity(self, account: str | None) -> dict[str, str]:
         """Return what is to be noted of whose mirror it is and how it deletes; refuse as `settle_identity`, and write nothing."""
         known: dict[str, str] = dict(self.execute("select key, value from _meta").fetchall())
-        has_records = self._has_rows("_tombstones", *(root.name for root in self.schema.roots()))
+        has_records = self.has_rows("_tombstones", *(root.name for root in self.schema.roots()))
         wanted = {"account": account, "deletes": self._mirror.deletes}
         news = {key: value for key, value in wanted.items() if value is not None and known.get(key) != value}
-        if "account" in news and "account" in known and (has_records or self._has_rows("_streams")):
+        if "account" in news and "account" in known and (has_records or self.has_rows("_streams")):
             raise MirrorFileError(
                 f"{self._mirror.path} was filled from {known['account']}, and the configuration names {news['account']}; "
                 "mend the configuration, or give [mirror] path another name"
@@ -445,7 +461,8 @@ class Transaction:
             )
         return news
 
-    def _has_rows(self, *tables: str) -> bool:
+    def has_rows(self, *tables: str) -> bool:
+        """Return whether any of *tables*, which are there, has a row."""
         return any(self.execute(f"select exists (select 1 from {quote(table)})").fetchone()[0] for table in tables)
 
     def fit(self, stream: Stream, entries: Sequence[Entry], *, by_feed: bool = True) -> list[Entry]:
@@ -775,8 +792,7 @@ class Transaction:
         new = 0
         for broken in quarantine:
             # By its hash: the same thing met again is the same row.
-            name = "/".join(map(str, stream))
-            id_ = hashlib.sha256(f"{name}\n{broken.body}".encode(errors="surrogatepass")).hexdigest()[:16]
+            id_ = quarantine_id(stream, broken.body)
             again = self.execute("update _quarantine set last_seen_at = ? where id = ?", (now, id_))
             if again.rowcount == 0:
                 new += 1
@@ -787,6 +803,12 @@ class Transaction:
                     (id_, now, now, run_id, source, broken.reason, broken.body, *stream, broken.id, ticks),
                 )
         return new
+
+
+def quarantine_id(stream: Stream, body: str) -> str:
+    """Return under which id a thing of *stream* stands in quarantine."""
+    name = "/".join(map(str, stream))
+    return hashlib.sha256(f"{name}\n{body}".encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _column_of(enum: str) -> str:

@@ -361,7 +361,7 @@ def _read_section(section: Section, details: Mapping[str, Json]) -> tuple[dict[s
     found, unknown = (details, ()) if names.usual.issuperset(details) else _right_names(names, details)
     values: dict[str, Content | None] = {
         # What is text and does not begin with a digit is stored as it is: nearly all there is.
-        column: value if type(value) is str and value and not value[0].isdigit() else _value(column, value)
+        column: value if type(value) is str and value and not value[0].isdigit() else stored_value(column, value)
         for column, value in found.items()
         if column not in names.no_columns
     }
@@ -402,11 +402,17 @@ def _offenses(sent: Json) -> tuple[list[Row], tuple[str, ...]]:
             raise _UnclearError("one of the Offenses is no object")
         found, new = _right_names(_OFFENSE_NAMES, each)
         unknown |= dict.fromkeys(new)
-        rows.append({column: value for column, told in found.items() if (value := _value(column, told)) is not None})
+        rows.append({column: value for column, told in found.items() if (value := stored_value(column, told)) is not None})
     return rows, tuple(unknown)
 
 
-def _value(column: str, sent: Json) -> Value | None:
+def column_of(section: Section | None, key: str) -> str:
+    """Return what the column is called that holds *key* of *section*, or of an offense (None); of a new key as it is sent."""
+    found = (_OFFENSE_NAMES if section is None else _NAMES[section.name]).find(key)
+    return key if found is None else found[0]
+
+
+def stored_value(column: str, sent: Json) -> Value | None:
     """Return *sent* as it is stored: blank and null as None, booleans as numbers, what is nested as JSON text."""
     if isinstance(sent, str):
         return plain_text(sent, is_date=column in DATES) or None

@@ -6,8 +6,10 @@ from delta_mirror.config import DAY, FEED_REACH
 from delta_mirror.core.spans import span
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.checks.case import Case, Finding, ok, wrong
+from delta_mirror.jobs.masking import mask_of
 from delta_mirror.jobs.status import StreamStatus
 from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.mask_state import MaskState, read_mask_state
 from delta_mirror.mirror.read import Reader
 
 STALE = DAY  # seconds
@@ -47,6 +49,27 @@ def _troubles(streams: Sequence[StreamStatus]) -> Iterator[Finding]:
             yield wrong("streams", what, f"sync deltas, {left}")
         elif lag is not None and lag > STALE:
             yield wrong("streams", f"{known.stream}: was caught up {span(lag)} ago", "sync deltas; look whether cron calls it")
+
+
+def check_mask(case: Case) -> Iterator[Finding]:
+    """The mask can be used, and the mirror holds what it allows and nothing else."""
+    config = case.config
+    rules = mask_of(config).rules
+    state = MaskState()
+    if case.has_mirror:
+        with Reader.open(config.mirror.path) as reader:
+            state = read_mask_state(reader, config.mirror.mask)
+    if state.is_due:
+        yield wrong("mask", "[mirror.mask] has changed and was not carried out on what the mirror holds", "sync deltas")
+    elif state.is_unswept:
+        what = "values that [mirror.mask] takes away may still lie in free pages of the mirror or in its WAL"
+        yield wrong("mask", what, "close what reads the mirror, see that there is room, then sync deltas")
+    for stream, columns in state.lifted.items():
+        what = f"{stream} lacks what [mirror.mask] took away before: {', '.join(columns)}"
+        yield wrong("mask", what, "sync full-starter, with a newer Starter Export, then sync deltas")
+    if rules and state.is_done:
+        unmet = f"; these have never come, are they spelled as the service does? {', '.join(state.unmet)}" if state.unmet else ""
+        yield ok("mask", f"of {len(rules)} {'table' if len(rules) == 1 else 'tables'}, carried out{unmet}")
 
 
 def check_quarantine(case: Case) -> Iterator[Finding]:
