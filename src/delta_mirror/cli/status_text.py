@@ -200,7 +200,7 @@ def _nexus(nexus: NexusTally, now: float, *, verbose: bool) -> str:
         return text if verbose and text else ago(_since(text, now))
 
     return (
-        f"nexus: {nexus.clients:,} clients; messages: {nexus.applied:,} applied, {nexus.superseded:,} superseded, "
+        f"nexus: {_counted(nexus.clients, 'client')}; messages: {nexus.applied:,} applied, {nexus.superseded:,} superseded, "
         f"{nexus.quarantined:,} quarantined, {nexus.repeated:,} that came again; the last came {moment(nexus.last_received_at)}, "
         f"the newest is of {moment(nexus.last_occurred_at)}"
     )
@@ -209,9 +209,13 @@ def _nexus(nexus: NexusTally, now: float, *, verbose: bool) -> str:
 def _accela(accela: AccelaTally, now: float, *, verbose: bool) -> str:
     last = accela.last_pushed_at
     return (
-        f"accela: {accela.links:,} links, {accela.waiting:,} waiting for `sync accela push`, {accela.failed:,} failed, "
+        f"accela: {_counted(accela.links, 'link')}, {accela.waiting:,} waiting for `sync accela push`, {accela.failed:,} failed, "
         f"{accela.partly:,} taken in part; last pushed {last if verbose and last else ago(_since(last, now))}"
     )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _verified(status: Status) -> Iterator[str]:

@@ -27,6 +27,7 @@ from delta_mirror.jobs.inhand import InHand
 from delta_mirror.jobs.intake import Intake, Tallied, make_tables
 from delta_mirror.jobs.session import StoppedError, deadline, doubt_clock, interruptible, open_mirror
 from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.read import DEAD_LETTERS
 from delta_mirror.mirror.write import Mirror
 from delta_mirror.nexus.broker import Locked
 from delta_mirror.nexus.bus import Bus, Subscription
@@ -135,6 +136,8 @@ def run_receive(
             _keep_pause(mirror, until)
         if not stop.is_set() and not report.trouble:
             report.has_dead_letters = bus.has_dead_letters()
+            with mirror.transaction() as tx:
+                tx.keep(DEAD_LETTERS, str(int(report.has_dead_letters)))
         report.warnings += _warnings(report, bus)
         report.calls = bus.calls()
         report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
