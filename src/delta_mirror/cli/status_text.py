@@ -24,7 +24,7 @@ from delta_mirror.core.spans import span
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
 from delta_mirror.mirror.accela_tally import AccelaTally
-from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.file import FIRST_RUNS, own_time
 from delta_mirror.mirror.read import ACCOUNT, NexusTally
 
 MOST_ROWS = 300  # for rich, which takes a millisecond and more for each
@@ -48,7 +48,7 @@ def show(status: Status, now: float, *, verbose: bool) -> None:
     write_whatever_comes()
     is_terminal = sys.stdout.isatty()
     width = _terminal_width() if is_terminal else None
-    there = "" if status.exists else " (not there yet; `sync deltas` makes it)"
+    there = "" if status.exists else f" (not there yet; {FIRST_RUNS} makes it)"
     click.echo(f"mirror {status.mirror}{there}")
     are_all = True
     if status.streams:

@@ -26,6 +26,7 @@ from delta_mirror.mirror.schema import OWN_TABLES, fold
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
 SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
+FIRST_RUNS = "`sync deltas`, `sync full-starter`, or, for messages, `sync nexus ingest` or `receive`"
 PATIENCE = 30.0  # seconds to wait for a foreign program that locks the file
 
 
@@ -134,7 +135,7 @@ def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connecti
     if path.is_dir():
         raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
     if not path.exists():
-        raise MirrorFileError(f"there is no mirror at {path}; `sync deltas` makes one")
+        raise MirrorFileError(f"there is no mirror at {path}; {FIRST_RUNS} makes one")
     with translated(path):
         try:
             return _connect_for_reading(path, "mode=ro", patience)
@@ -205,7 +206,7 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
     if application or version or _number(connection, "select count(*) from sqlite_master"):
         raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
     if not or_empty:  # what a first run leaves behind that could not write
-        raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` does")
+        raise MirrorFileError(f"{path} is empty, no run has filled it yet; {FIRST_RUNS} does")
 
 
 def _check_is_of_today(connection: sqlite3.Connection, path: Path) -> None:

@@ -11,7 +11,7 @@ from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.checks.case import Case, Finding, ok, unknown, wrong
 from delta_mirror.jobs.session import account_name
 from delta_mirror.mirror.examine import Examined, examine_mirror
-from delta_mirror.mirror.file import SCHEMA_VERSION
+from delta_mirror.mirror.file import FIRST_RUNS, SCHEMA_VERSION
 from delta_mirror.mirror.lock import last_holder
 from delta_mirror.mirror.place import file_system_of, free_bytes, refuse_network
 
@@ -51,7 +51,7 @@ def check_file(case: Case) -> Iterator[Finding]:
     """The mirror is one, of this account, sound, and as open as the configuration says."""
     path = case.config.mirror.path
     if not case.has_mirror:
-        yield ok("mirror", f"{path} is not there yet; `sync deltas` makes it")
+        yield ok("mirror", f"{path} is not there yet; {FIRST_RUNS} makes it")
         return
     try:
         examined = examine_mirror(path)
