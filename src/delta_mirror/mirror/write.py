@@ -239,6 +239,11 @@ class Mirror:
         with self._turn, translated(self.path):
             return next(iter(read_streams(self._connection, stream)), StreamState(stream))
 
+    def read_streams(self) -> list[StreamState]:
+        """Return what is known of every stream that was ever met."""
+        with self._turn, translated(self.path):
+            return read_streams(self._connection)
+
     def count_known(self, stream: Stream, after: int, upto: int) -> int:
         """Return how many ids of *stream* have, as far as the mirror knows, last changed after *after* and up to *upto* (ticks).
 
