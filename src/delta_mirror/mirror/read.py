@@ -279,7 +279,8 @@ class Reader:
     def _first_since(self, since: str, end: int) -> int:
         """Return the lowest number of a change that was carried out at *since* or later, one beyond *end* where there is none."""
         with self._translated():
-            [first] = self._connection.execute("select min(seq) from _changes where at >= ?", (since,)).fetchone()
+            # With the +: the lowest number of all would else be looked for from the beginning of the log.
+            [first] = self._connection.execute("select min(+seq) from _changes where at >= ?", (since,)).fetchone()
         return end + 1 if first is None else int(first)
 
     def highest_seq(self) -> int:
