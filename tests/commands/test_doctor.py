@@ -187,6 +187,11 @@ def trapped(path: Path) -> None:
         mirror.execute("create trigger evil after insert on _runs begin delete from Client; end")
 
 
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def cut(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
@@ -196,13 +201,14 @@ def cut(path: Path) -> None:
     ("spoil", "checks", "said"),
     [
         (lambda path: path.write_bytes(b"name,phone\n" * 1000), {"mirror"}, "is not a SQLite file"),
+        (piped, {"mirror"}, "is a pipe"),
         (newer, {"mirror"}, "was written by a newer delta-mirror"),
         (damaged, {"mirror", "schema"}, "is damaged"),
         (cut, {"mirror", "schema"}, "is damaged"),
         (trapped, {"schema"}, "holds a trigger, 'evil'"),
         (lambda path: path.chmod(0o644), {"mode"}, "has mode 0644, and [mirror] mode is 0600"),
     ],
-    ids=["text", "newer", "damaged", "cut", "trapped", "mode"],
+    ids=["text", "pipe", "newer", "damaged", "cut", "trapped", "mode"],
 )
 def test_mirror_that_is_not_as_it_should_be(filled: Shop, spoil: Callable[[Path], object], checks: set[str], said: str) -> None:
     spoil(filled.mirror)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from delta_mirror import __version__
 from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
+from delta_mirror.mirror.place import refuse_unless_file, resolved
 from delta_mirror.mirror.schema import OWN_TABLES, fold
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
@@ -80,7 +81,7 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
     Raises:
         MirrorFileError: it is not a mirror, or of a newer version, or cannot be made or opened; nothing was changed.
     """
-    path = path.resolve()
+    path = resolved(path)
     _give_mode(path, mode)
     with translated(path):
         # Transactions are begun and ended by us alone; the threads take turns through the mirror's own lock.
@@ -131,9 +132,8 @@ def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connecti
     Raises:
         MirrorFileError: there is no mirror at *path*, or it cannot be read.
     """
-    path = path.resolve()
-    if path.is_dir():
-        raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
+    path = resolved(path)
+    refuse_unless_file(path)
     if not path.exists():
         raise MirrorFileError(f"there is no mirror at {path}; {FIRST_RUNS} makes one")
     with translated(path):
@@ -246,8 +246,7 @@ def _number(connection: sqlite3.Connection, sql: str) -> int:
 
 def _give_mode(path: Path, mode: int) -> None:
     """Make the file if it is not there, and give it and what SQLite keeps beside it *mode*."""
-    if path.is_dir():
-        raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
+    refuse_unless_file(path)
     if not path.parent.is_dir():
         raise MirrorFileError(f"there is no folder {path.parent}; make it, or mend [mirror] path")
     try:

@@ -28,6 +28,7 @@ from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import PATIENCE, open_as_it_is, open_for_writing, own_time, translated
 from delta_mirror.mirror.migrations import migrate
+from delta_mirror.mirror.place import resolved
 from delta_mirror.mirror.read import Json, StreamState, read_streams
 from delta_mirror.mirror.schema import (
     CHILD_COLUMNS,
@@ -144,7 +145,7 @@ class Mirror:
         Raises:
             MirrorFileError: there is none of today's form, or it cannot be written.
         """
-        connection = open_as_it_is(path.resolve(), patience)
+        connection = open_as_it_is(resolved(path), patience)
         return cls(path, connection, "remove", {}, now)
 
     def _migrate(self) -> None:
