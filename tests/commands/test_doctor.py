@@ -329,6 +329,32 @@ def test_day_that_has_not_calls_enough_for_all_runs(filled: Shop) -> None:
     assert "run every 12 min at most" in next(finding["remedy"] for finding in findings if finding["remedy"])
 
 
+def test_account_of_many_locations_is_looked_at_in_a_few_calls_and_told_in_a_few_lines(tmp_path: Path) -> None:
+    with Service(World(seed=7, tenants={11: tuple(range(1, 13))}, clock=Clock.running())) as service:
+        shop = Shop(tmp_path, service)
+        shop.configure(calls_per_minute=60)
+        before = examined(shop, expect=0)
+        calls = shop.public_calls()
+        shop.configure()
+        shop.fill()
+        shop.configure(calls_per_minute=10)
+        afterwards = examined(shop, expect=0)
+        with closing(sqlite3.connect(shop.mirror)) as mirror, mirror:
+            mirror.execute(
+                "insert into _runs (command, started_at, ended_at, outcome) with recursive n(i) as "
+                "(values (1) union all select i + 1 from n where i < 200) "
+                "select 'deltas', strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-' || (i * 9) || ' minutes'), '', 'done' from n"
+            )
+        too_often = examined(shop)
+
+    assert calls == 40
+    assert "8 streams more were not asked, as 40 calls are enough for a look" in found(before, "entities")
+    assert "ok: 10 locations: Client, Employee, Appointment, Sale answer" in found(before, "entities")
+    assert "ok: 12 locations: Client, Employee, Appointment, Sale answer" in found(afterwards, "entities")
+    assert "48 streams x 2 calls at 10 a minute: a run takes 10 min or longer" in found(afterwards, "budget")
+    assert_only(too_often, "budget", "a run takes 10 min or longer, and 160 are made a day")
+
+
 def test_metrics_that_could_not_be_written_or_would_not_be_read(shop: Shop) -> None:
     shop.configure(ops={"metrics_file": "nowhere/delta.prom"})
     assert_only(examined(shop), "metrics file", "there is no folder")
