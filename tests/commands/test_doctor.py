@@ -109,6 +109,11 @@ def test_no_configuration_and_a_mistyped_key(shop: Shop) -> None:
     assert_only(told(shop), "configuration", "no configuration")
 
 
+def test_configuration_that_names_nothing(shop: Shop) -> None:
+    shop.configuration.write_text('[mirror]\npath = "mirror.db"\n', encoding="utf-8")
+    assert_only(examined(shop), "configuration", "names nothing to mirror")
+
+
 def test_secrets_that_others_can_read(shop: Shop) -> None:
     shop.configuration.chmod(0o644)
     findings = examined(shop)
