@@ -9,14 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from findings import assert_only, examined, found, told, wrong
 from installed import PATIENCE, SYNC, Ended, Shop, call
 
 import forms
-from delta_mirror.config import load_config
-from delta_mirror.jobs.doctor import examine
 from delta_mirror.mirror.lock import hold
 from delta_mirror.simulator import CLIENT_SECRET, DAY, Clock, Service, World
-from delta_mirror.simulator.export import write_export
 from delta_mirror.simulator.faults import html, status
 
 
@@ -34,112 +32,6 @@ def filled(shop: Shop) -> Shop:
     return shop
 
 
-Findings = list[dict[str, str]]
-
-
-def examined(shop: Shop, *, expect: int = 5) -> Findings:
-    """Return what is found, within this process, which is quicker."""
-    found_here = list(examine(lambda: load_config(shop.configuration)))
-    findings = [{"check": each.check, "state": each.state, "what": each.what, "remedy": each.remedy} for each in found_here]
-    assert all(each["state"] == "ok" for each in findings) == (expect == 0), findings
-    assert all(bool(each["remedy"]) == (each["state"] != "ok") for each in findings)
-    return findings
-
-
-def told(shop: Shop, *, expect: int = 5) -> Findings:
-    """Return what the installed program finds."""
-    report = shop.sync("doctor", "--json", expect=expect).json()
-    assert report["ok"] == (expect == 0)
-    findings: Findings = report["findings"]
-    return findings
-
-
-def wrong(findings: Findings) -> list[tuple[str, str]]:
-    return [(finding["check"], finding["what"]) for finding in findings if finding["state"] != "ok"]
-
-
-def found(findings: Findings, check: str) -> str:
-    return "\n".join(f"{finding['state']}: {finding['what']}" for finding in findings if finding["check"] == check)
-
-
-def assert_only(findings: Findings, check: str, *parts: str) -> None:
-    """Pass if only *check* is not in order, and says *parts*."""
-    assert {name for name, _ in wrong(findings)} == {check}, findings
-    for part in parts:
-        assert part in found(findings, check)
-
-
-# What only some commands need
-
-NEXUS = """
-[nexus]
-service_bus_url = "https://invented.servicebus.windows.net"
-topic = "profiles"
-subscription = "county"
-key_name = "listen-only"
-"""
-ACCELA = """
-[accela]
-app_id = "1"
-app_secret = "s"
-agency = "ISLANDTON"
-username = "somebody"
-password = "p"
-[accela.map.Client]
-"""
-
-
-@pytest.mark.parametrize(
-    ("more", "check", "said"),
-    [
-        ('[starter]\nsource = "nowhere"', "starter", "nowhere"),
-        ('[starter]\nsource = "ftp@host:"', "starter", "ftp@host:"),
-        ('[starter]\nsource = "sftp://user@host/path"\nkey_file = "gone"', "starter", "there is no key"),
-        (NEXUS, "nexus", "nexus.key is missing or empty"),
-        (ACCELA.replace('agency = "ISLANDTON"', ""), "accela", "accela.agency is empty"),
-        (ACCELA + '"noSuchField" = "FirstName"', "accela", "noSuchField"),
-    ],
-)
-def test_what_only_some_commands_need_is_looked_at_where_it_is_configured(filled: Shop, more: str, check: str, said: str) -> None:
-    filled.configure(more=more)
-
-    assert_only(examined(filled), check, said)
-
-
-def test_starter_nexus_and_accela_in_order_are_told_so_and_empty_sections_are_not(filled: Shop) -> None:
-    filled.configure(more="[starter]\n[nexus]\n[accela]")
-    nothing = examined(filled, expect=0)
-    write_export(filled.service.world, filled.folder / "export")
-    filled.configure(more=f'[starter]\nsource = "export"{NEXUS}key = "a2V5"{ACCELA}"firstName" = "FirstName"')
-
-    findings = examined(filled, expect=0)
-
-    names = ["starter", "nexus", "accela"]
-    assert [each["check"] for each in nothing if each["check"] in names] == []
-    assert [each["check"] for each in findings if each["check"] in names] == names
-
-
-@pytest.mark.parametrize(
-    ("key", "more"),
-    [
-        ("nexus.key", '[nexus]\nkey = "file:open.txt"'),
-        ("accela.app_secret", '[accela]\napp_secret = "file:open.txt"'),
-        ("accela.password", '[accela]\npassword = "file:open.txt"'),
-        ("starter.key_passphrase", '[starter]\nkey_passphrase = "file:open.txt"'),
-        ("starter.key_file", '[starter]\nkey_file = "open.txt"'),
-    ],
-)
-def test_secrets_of_every_section_that_others_can_read_are_found(filled: Shop, key: str, more: str) -> None:
-    (filled.folder / "open.txt").write_text("invented", encoding="utf-8")
-    (filled.folder / "open.txt").chmod(0o644)
-    filled.configure(more=more)
-
-    assert (
-        "secrets",
-        f"{key} is taken from {filled.folder / 'open.txt'}, which others may read (mode 0644)",
-    ) in wrong(examined(filled))
-
-
 # In order
 
 
@@ -149,7 +41,7 @@ def test_set_up_that_is_in_order_is_told_line_by_line_before_there_is_a_mirror_a
     shop.fill()
     ended = shop.sync("doctor")
 
-    assert found(before, "mirror").endswith("mirror.db is not there yet; `sync deltas` makes it")
+    assert "mirror.db is not there yet; `sync deltas`, `sync full-starter`, or" in found(before, "mirror")
     assert [finding["check"] for finding in before] == [
         *("configuration", "secrets", "folder", "file system", "mirror", "disk", "lock"),
         *("credentials", "clock", "locations", "entities", "entities", "calls", "budget"),
@@ -215,6 +107,11 @@ def test_no_configuration_and_a_mistyped_key(shop: Shop) -> None:
     assert_only(examined(shop), "configuration", "http.timeuot is no known key; did you mean timeout?")
     shop.configuration.unlink()
     assert_only(told(shop), "configuration", "no configuration")
+
+
+def test_configuration_that_names_nothing(shop: Shop) -> None:
+    shop.configuration.write_text('[mirror]\npath = "mirror.db"\n', encoding="utf-8")
+    assert_only(examined(shop), "configuration", "names nothing to mirror")
 
 
 def test_secrets_that_others_can_read(shop: Shop) -> None:
@@ -295,6 +192,11 @@ def trapped(path: Path) -> None:
         mirror.execute("create trigger evil after insert on _runs begin delete from Client; end")
 
 
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def cut(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
@@ -304,13 +206,14 @@ def cut(path: Path) -> None:
     ("spoil", "checks", "said"),
     [
         (lambda path: path.write_bytes(b"name,phone\n" * 1000), {"mirror"}, "is not a SQLite file"),
+        (piped, {"mirror"}, "is a pipe"),
         (newer, {"mirror"}, "was written by a newer delta-mirror"),
         (damaged, {"mirror", "schema"}, "is damaged"),
         (cut, {"mirror", "schema"}, "is damaged"),
         (trapped, {"schema"}, "holds a trigger, 'evil'"),
         (lambda path: path.chmod(0o644), {"mode"}, "has mode 0644, and [mirror] mode is 0600"),
     ],
-    ids=["text", "newer", "damaged", "cut", "trapped", "mode"],
+    ids=["text", "pipe", "newer", "damaged", "cut", "trapped", "mode"],
 )
 def test_mirror_that_is_not_as_it_should_be(filled: Shop, spoil: Callable[[Path], object], checks: set[str], said: str) -> None:
     spoil(filled.mirror)
@@ -429,6 +332,32 @@ def test_day_that_has_not_calls_enough_for_all_runs(filled: Shop) -> None:
     findings = examined(filled)
     assert_only(findings, "budget", "4 entities x 2 calls x 144 runs a day are 1152 of 1000 calls of a location")
     assert "run every 12 min at most" in next(finding["remedy"] for finding in findings if finding["remedy"])
+
+
+def test_account_of_many_locations_is_looked_at_in_a_few_calls_and_told_in_a_few_lines(tmp_path: Path) -> None:
+    with Service(World(seed=7, tenants={11: tuple(range(1, 13))}, clock=Clock.running())) as service:
+        shop = Shop(tmp_path, service)
+        shop.configure(calls_per_minute=60)
+        before = examined(shop, expect=0)
+        calls = shop.public_calls()
+        shop.configure()
+        shop.fill()
+        shop.configure(calls_per_minute=10)
+        afterwards = examined(shop, expect=0)
+        with closing(sqlite3.connect(shop.mirror)) as mirror, mirror:
+            mirror.execute(
+                "insert into _runs (command, started_at, ended_at, outcome) with recursive n(i) as "
+                "(values (1) union all select i + 1 from n where i < 200) "
+                "select 'deltas', strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-' || (i * 9) || ' minutes'), '', 'done' from n"
+            )
+        too_often = examined(shop)
+
+    assert calls == 40
+    assert "8 streams more were not asked, as 40 calls are enough for a look" in found(before, "entities")
+    assert "ok: 10 locations: Client, Employee, Appointment, Sale answer" in found(before, "entities")
+    assert "ok: 12 locations: Client, Employee, Appointment, Sale answer" in found(afterwards, "entities")
+    assert "48 streams x 2 calls at 10 a minute: a run takes 10 min or longer" in found(afterwards, "budget")
+    assert_only(too_often, "budget", "a run takes 10 min or longer, and 160 are made a day")
 
 
 def test_metrics_that_could_not_be_written_or_would_not_be_read(shop: Shop) -> None:

@@ -155,6 +155,7 @@ def test_a_dry_run_tells_what_would_be_and_writes_nothing(office: Office) -> Non
 
 def test_status_and_changes_tell_of_nexus_apart_from_the_streams(office: Office) -> None:
     office.ingest(given=message(details={"FirstName": "Ada"}))
+    assert "nexus: 1 client; messages: 1 applied" in office.sync("status").out
     office.ingest(given=message(details={"FirstName": "Bo"}, at="2026-03-01T10:00:01.0Z") + b"\n" + SAMPLE.replace(b"\n", b" "))
     told = office.sync("status", "--json").json()
     assert told["streams"] == []

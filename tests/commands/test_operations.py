@@ -223,6 +223,11 @@ def test_every_command_that_writes_a_run_writes_the_metrics_and_calls_the_health
                 told = metrics_of(shop.folder / "delta.prom")
                 assert told[f'last_run_outcome{{command="{name_of(command)}",outcome="{outcome}"}}'] == 1
                 assert check.paths[number - 1 :] == ["/ping-secret" if outcome == "done" else "/ping-secret/fail"]
+    assert told['nexus_messages{outcome="applied"}'] == told["nexus_clients"] == 2
+    assert told["nexus_last_received_time_seconds"] >= told['last_run_start_time_seconds{command="nexus ingest"}']
+    assert told["nexus_dead_letters"] == 0
+    assert (told["accela_links"], told['accela_pushes{state="waiting"}'], told['accela_pushes{state="failed"}']) == (1, 0, 0)
+    assert told["accela_last_pushed_time_seconds"] >= told['last_run_start_time_seconds{command="accela push"}']
 
 
 def test_command_that_writes_no_run_tells_nobody(shop: Shop, world: World, check: Check) -> None:

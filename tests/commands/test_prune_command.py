@@ -114,6 +114,34 @@ def test_who_reads_on_from_before_what_was_forgotten_is_told(old: Shop) -> None:
     assert old.sync("changes", "--after", "3").out == ""
 
 
+@pytest.fixture
+def pruned(old: Shop, world: World) -> Shop:
+    """The shop of `old` after it was pruned, with a run since that has logged one change more."""
+    old.sync("prune", "--older-than", "90d")
+    world.create("Client", FirstName="Bea")
+    old.fill()
+    return old
+
+
+@pytest.mark.parametrize("arguments", [("--run", "1"), ("--since", "2019-01-01T00:00:00Z"), ("--since", OLD)], ids=" ".join)
+def test_who_asks_for_a_time_or_a_run_that_was_forgotten_gets_the_rest_and_is_told(
+    pruned: Shop, arguments: tuple[str, ...]
+) -> None:
+    ended = pruned.sync("changes", *arguments, expect=3)
+
+    assert "was pruned up to seq 3: of what was carried out until 2020-01-01T00:00:00Z (run 1)" in ended.err
+    assert len(ended.out.splitlines()) == (1 if arguments[0] == "--since" else 0)
+    assert "was pruned" in pruned.sync("--quiet", "changes", "--limit", "1", "--follow", "--since", OLD, expect=3).err
+
+
+def test_who_asks_for_what_came_later_is_told_nothing_and_who_asks_for_all_where_it_begins(pruned: Shop) -> None:
+    assert pruned.sync("changes", "--run", "3").err == ""
+    assert pruned.sync("changes", "--since", "2020-01-01T00:00:01Z").err == ""
+    assert pruned.sync("changes", "--after", "3").err == ""
+    assert "was pruned up to seq 3" in pruned.sync("changes", expect=0).err
+    assert pruned.sync("--quiet", "changes").err == ""
+
+
 def test_another_run_is_failed_on_or_passed_over(old: Shop) -> None:
     with hold(old.mirror):
         old.sync("prune", "--older-than", "90d", expect=4)

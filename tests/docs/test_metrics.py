@@ -35,6 +35,9 @@ def written(folder: Path) -> list[Metric]:
             "values (11, 9, 'Client', '2026-05-04T12:00:00Z', '2026-05-04T12:00:00Z', 0)"
         )
         bare.execute("insert into _pauses values (11, 9, 2000000000.0, 'x', 0.0)")
+        tally = '{"last_received_at": "2026-05-04T12:00:00Z", "last_occurred_at": "2026-05-04T12:00:00.1234567Z"}'
+        bare.execute("insert into _meta (key, value) values ('nexus', ?), ('nexus_dead_letters', '0')", (tally,))
+        bare.execute("insert into _accela_links values ('Client', 11, 9, 'c-1', '253', 1, '2026-05-04T12:00:00Z')")
     return collect_metrics(config, now=1_780_000_000.0)
 
 

@@ -622,12 +622,28 @@ def test_the_log_has_every_attempt_with_its_ids_and_none_of_its_secrets(server: 
         assert hidden not in caplog.text
 
 
-def test_no_connection_outlives_close(server: Server) -> None:
-    server.pages(GOOD)
+def test_threads_that_come_one_after_the_other_share_a_connection_and_nothing_that_one_was_given(server: Server) -> None:
+    server.pages(Reply(GOOD.status, GOOD.body, [*GOOD.headers, ("Set-Cookie", "who=first; Path=/")]))
     with client(server.url) as dds:
-        dds.fetch(CLIENTS, FIRST)
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(dds.fetch, CLIENTS, FIRST).result()
+        for _ in range(3):
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(dds.fetch, CLIENTS, FIRST).result()
+    assert server.ended.acquire(timeout=5)
+    assert not server.ended.acquire(timeout=0.2)
+    assert [asked.headers.get("Cookie") for asked in server.on("/changes")] == [None] * 3
+
+
+def test_no_connection_outlives_close(server: Server) -> None:
+    together = threading.Barrier(2)
+
+    def at_once(_: Asked) -> Reply:
+        together.wait()
+        return GOOD
+
+    server.pages(at_once)
+    with client(server.url) as dds:
+        with ThreadPoolExecutor(2) as pool:
+            assert len(list(pool.map(lambda stream: dds.fetch(stream, FIRST), [CLIENTS] * 2))) == 2
         assert not server.ended.acquire(blocking=False)
     assert [server.ended.acquire(timeout=5) for _ in range(2)] == [True, True]
 

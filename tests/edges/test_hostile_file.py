@@ -1,5 +1,6 @@
 """A mirror file that somebody else has written: it runs nothing, and is refused where it would change what is written."""
 
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -141,3 +142,37 @@ def test_expression_in_a_table_that_calls_what_is_not_harmless_is_refused_in_wor
 
     with pytest.raises(MirrorFileError, match="refuses to run"):
         write()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (a_pipe, "a pipe, a socket or a device"),
+        (a_device, "a pipe, a socket or a device"),
+        (a_loop, "leads to itself"),
+        (a_folder, "a folder"),
+    ],
+)
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    path = tmp_path / "mirror.db"
+    make(path)
+
+    for use in (Reader.open, Mirror.open, examine_mirror, lambda name: copy_mirror(name, tmp_path / "copy", lambda *_: None)):
+        with pytest.raises(MirrorFileError, match=said):
+            use(path)

@@ -15,6 +15,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.errors import BusyError, MirrorFileError, RefusedError
 from delta_mirror.jobs.prune import PruneReport, PruneWishes, run_prune
 from delta_mirror.mirror import prune as module
+from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.lock import hold
 from delta_mirror.mirror.write import Mirror
 from delta_mirror.simulator.accela import AccelaDials, AccelaFault, AccelaService
@@ -70,6 +71,8 @@ def test_old_changes_go_young_ones_stay_and_it_is_noted_up_to_where(office: Offi
 
     assert office.sql("select seq, op from _changes") == [(3, "replace")]
     assert office.sql("select value from _meta where key = 'pruned_through'") == [("2",)]
+    assert office.sql("select value from _meta where key = 'pruned_at'") == [(own_time(NOON),)]
+    assert office.sql("select value from _meta where key = 'pruned_run'") == [("2",)]
     assert (report.pruned.forgotten["_changes"], report.pruned.through, report.pruned.kept.get(("_changes", UNPUSHED))) == (
         2,
         2,
@@ -97,7 +100,38 @@ def test_change_that_is_dated_early_by_a_wrong_clock_stays_behind_a_young_one(of
 
     forget(office)
 
-    assert office.sql("select seq from _changes") == [(1,), (2,)]
+    assert office.sql("select seq from _changes order by seq") == [(1,), (2,)]
+
+
+def test_entry_that_is_dated_ahead_by_a_wrong_clock_keeps_nothing_for_ever(office: Office) -> None:
+    office.clock.time += 3000 * DAY
+    office.client(FirstName="Ann")
+    office.sql("insert into _messages (message_id, received_at) values ('m-1', '2999-01-01T00:00:00Z')")
+    office.clock.time = NOON
+    office.client(FirstName="Bea")
+    office.sql("insert into _messages (message_id, received_at) values ('m-2', '2020-01-01T00:00:00Z')")
+    office.clock.time += 40 * DAY
+    office.client(FirstName="Cem")
+    office.sql("insert into _messages (message_id, received_at) values ('m-3', ?)", own_time(office.clock.time))
+
+    forget(office)
+
+    assert office.sql("select seq from _changes") == [(3,)]
+    assert office.sql("select message_id from _messages") == [("m-3",)]
+
+
+def test_what_is_young_is_not_read(office: Office) -> None:
+    office.client(FirstName="Ann")
+    office.sql(
+        "insert into _messages (message_id, received_at) with recursive n(i) as (values(1) union all select i + 1 from n "
+        "where i < 5000) select i, ? from n",
+        own_time(office.clock.time),
+    )
+    steps: list[int] = []
+
+    run_prune(office.config(), PruneWishes(30 * DAY), now=office.clock, watch=lambda done, total: steps.append(done))
+
+    assert max(steps) < 1000
 
 
 def test_nothing_to_forget_notes_nothing(office: Office) -> None:

@@ -81,6 +81,14 @@ class Accela:
         """Close every connection."""
         self._transport.close()
 
+    def log_in(self) -> None:
+        """Return if the service gives a token for the credentials, which are offered once.
+
+        Raises:
+            CredentialsError, LimitedError, UnreachableError: it does not.
+        """
+        self._token()
+
     def get(self, contact_id: str) -> Contact | Refusal:
         """Return the contact, or the refusal that the service answers to the last attempt.
 

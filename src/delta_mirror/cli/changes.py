@@ -4,6 +4,7 @@ Invariants:
 
 - A change is one line, whatever is in it: what would break a line or steer a terminal is written as an escape.
 - Nothing is shortened but on a terminal, and in JSON nothing is left out.
+- Where the log was pruned that is said, and it is exit 3 where some of what was asked for by time or run is gone.
 """
 
 import select
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from delta_mirror.cli.common import (
+    EXIT_UNFINISHED,
     Command,
     MomentType,
     as_selection,
@@ -25,12 +27,15 @@ from delta_mirror.cli.common import (
     selecting,
     write_whatever_comes,
 )
+from delta_mirror.cli.messages import complain, tell
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from delta_mirror.cli.main import Globals
+    from delta_mirror.config import Config
+    from delta_mirror.jobs.changes import Wanted
     from delta_mirror.mirror.read import Logged
 
 LOGGED = (*ENTITIES, "NexusClient")
@@ -76,7 +81,7 @@ def command(
     follow: bool,
     verbose: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Show what changed: one line a change, field by field, oldest first."""
     from delta_mirror.jobs.changes import Wanted, follow_changes, read_changes
 
@@ -84,15 +89,29 @@ def command(
     wanted = Wanted(selection, ids, run_id, since, after)
     show = print_json_of if as_json else _text_printer(verbose=verbose or said.verbose)
     config = open_config(said.config)
+    is_whole = _tell_of_pruning(config, wanted)
     if not follow:
         for change in read_changes(config, wanted, limit=limit):
             show(change)
-        return
+        return 0 if is_whole else EXIT_UNFINISHED
     with _ended_by_signals():
         for batch in follow_changes(config, wanted, limit=limit, sleep=_sleep):
             for change in batch:
                 show(change)
             sys.stdout.flush()
+    return 0 if is_whole else EXIT_UNFINISHED  # with --limit it ends by itself
+
+
+def _tell_of_pruning(config: "Config", wanted: "Wanted") -> bool:
+    """Say what the log has forgotten, where that concerns *wanted*; return whether all that is asked for is there."""
+    from delta_mirror.jobs.changes import what_is_forgotten
+
+    found = what_is_forgotten(config, wanted)
+    if found is None:
+        return True
+    what, is_asked_for = found
+    (complain if is_asked_for else tell)(what)
+    return not is_asked_for
 
 
 def print_json_of(change: "Logged") -> None:

@@ -24,7 +24,7 @@ from delta_mirror.core.spans import span
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.status import Status, StreamStatus
 from delta_mirror.mirror.accela_tally import AccelaTally
-from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.file import FIRST_RUNS, own_time
 from delta_mirror.mirror.mask_state import MaskState
 from delta_mirror.mirror.read import ACCOUNT, NexusTally
 
@@ -49,7 +49,7 @@ def show(status: Status, now: float, *, verbose: bool) -> None:
     write_whatever_comes()
     is_terminal = sys.stdout.isatty()
     width = _terminal_width() if is_terminal else None
-    there = "" if status.exists else " (not there yet; `sync deltas` makes it)"
+    there = "" if status.exists else f" (not there yet; {FIRST_RUNS} makes it)"
     click.echo(f"mirror {status.mirror}{there}")
     are_all = True
     if status.streams:
@@ -203,7 +203,7 @@ def _nexus(nexus: NexusTally, now: float, *, verbose: bool) -> str:
         return text if verbose and text else ago(_since(text, now))
 
     return (
-        f"nexus: {nexus.clients:,} clients; messages: {nexus.applied:,} applied, {nexus.superseded:,} superseded, "
+        f"nexus: {_counted(nexus.clients, 'client')}; messages: {nexus.applied:,} applied, {nexus.superseded:,} superseded, "
         f"{nexus.quarantined:,} quarantined, {nexus.repeated:,} that came again; the last came {moment(nexus.last_received_at)}, "
         f"the newest is of {moment(nexus.last_occurred_at)}"
     )
@@ -212,9 +212,13 @@ def _nexus(nexus: NexusTally, now: float, *, verbose: bool) -> str:
 def _accela(accela: AccelaTally, now: float, *, verbose: bool) -> str:
     last = accela.last_pushed_at
     return (
-        f"accela: {accela.links:,} links, {accela.waiting:,} waiting for `sync accela push`, {accela.failed:,} failed, "
+        f"accela: {_counted(accela.links, 'link')}, {accela.waiting:,} waiting for `sync accela push`, {accela.failed:,} failed, "
         f"{accela.partly:,} taken in part; last pushed {last if verbose and last else ago(_since(last, now))}"
     )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _verified(status: Status) -> Iterator[str]:

@@ -9,6 +9,8 @@ Invariants:
 - A call is given up once it has sent `attempts` requests; only within an attempt may there be one more (a new token or address).
 - Nothing but `persist` waits or asks again. A redirect is never followed: token and secret would go with it.
 - No exception of requests, urllib3 or tenacity leaves this module, and no UnansweredError leaves `persist`.
+- There are as many connections as calls at a time, however many streams. Nothing that one call was given (a cookie) goes with
+  another one.
 - No message and no log line holds a secret, a token, the id or a value of a record. A message about a failed call has its
   status, its referenceId and its RequestId, as far as they exist: the vendor's support asks for them.
 """
@@ -16,7 +18,8 @@ Invariants:
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -138,15 +141,14 @@ class Transport:
         )
         self._largest_body = largest_body
         self._lock = threading.Lock()
-        self._own = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._sessions: set[requests.Session] = set()
+        self._idle: list[requests.Session] = []
         _check_ca_file(manners.ca_file)
 
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            sessions, self._sessions = self._sessions, []
-            self._own = threading.local()
+            sessions, self._sessions, self._idle = self._sessions, set(), []
         for session in sessions:
             session.close()
 
@@ -233,7 +235,7 @@ class Transport:
         call.sent += 1
         started = self._clock.now()
         try:
-            with self._request(method, url, token, form) as response:
+            with self._session() as session, self._request(session, method, url, token, form) as response:
                 body = self._body(call, response, request_id)
         except (OSError, urllib3_errors.HTTPError) as error:  # every exception of requests is an OSError
             failure, trace = diagnose(error), _trace(None, None, request_id)
@@ -252,11 +254,13 @@ class Transport:
             _log.debug("%s %s -> %d bytes, %.3f s (%s)", method, shown, len(body), received - started, answer.trace())
         return answer
 
-    def _request(self, method: str, url: str, token: Token | None, form: Mapping[str, str] | None) -> requests.Response:
+    def _request(
+        self, session: requests.Session, method: str, url: str, token: Token | None, form: Mapping[str, str] | None
+    ) -> requests.Response:
         headers = {"Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.text}"
-        return self._session().request(
+        return session.request(
             method,
             url,
             data=form,
@@ -285,16 +289,28 @@ class Transport:
             "A smaller dds.items_per_page makes smaller pages."
         )
 
-    def _session(self) -> requests.Session:
-        """Return this thread's own session: a session of requests is not safe to share."""
-        session: requests.Session | None = getattr(self._own, "session", None)
-        if session is None:
-            session = PlainSession()
-            session.headers["Accept-Encoding"] = "gzip"
-            self._own.session = session
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """Let the body have a session for itself: one of requests is not safe to share.
+
+        It is the one that was used last, and belongs to no thread: threads come and go with each stream.
+        """
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
+            if session is None:
+                session = PlainSession()
+                session.headers["Accept-Encoding"] = "gzip"
+                self._sessions.add(session)
+        try:
+            yield session
+        finally:
+            session.cookies.clear()
             with self._lock:
-                self._sessions.append(session)
-        return session
+                is_ours = session in self._sessions
+                if is_ours:
+                    self._idle.append(session)
+            if not is_ours:  # all was closed meanwhile
+                session.close()
 
 
 def _trace(status: int | None, reference_id: str | None, request_id: str | None) -> str:

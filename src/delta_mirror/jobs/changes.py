@@ -6,6 +6,7 @@ Invariants:
   one writer, and no number is ever given twice. So whoever remembers the last `seq` that he has read, and reads on after it,
   misses nothing, across stops of his own and of ours. Numbers may be missing; that means nothing.
 - To read on from where the log was pruned, or from where it never was, is refused: what would come then is not everything.
+- Who asks for a time or a run of which something was pruned gets what is left, and is told that it is not everything.
 - Following keeps nothing open between two looks: a run that ends meanwhile leaves the mirror as if nobody had looked.
 """
 
@@ -33,6 +34,11 @@ class Wanted:
     since: int | None = None
     after: int | None = None
 
+    @property
+    def first_moment(self) -> str | None:
+        """`since` as the log has its times, None where there is none."""
+        return None if self.since is None else own_time((self.since - EPOCH) // SECOND)
+
     def read(self, reader: Reader, after: int, limit: int | None) -> Iterator[Logged]:
         """Yield those of them that come after *after*, as far as the log goes now."""
         return reader.changes(
@@ -42,7 +48,7 @@ class Wanted:
             # GUIDs are held in lower case; an id that is none is held as the service wrote it.
             ids=sorted({spelling for id_ in self.ids for spelling in (id_, id_.lower())}),
             run_id=self.run_id,
-            since=None if self.since is None else own_time((self.since - EPOCH) // SECOND),
+            since=self.first_moment,
             after=after,
             limit=limit,
         )
@@ -61,6 +67,30 @@ def read_changes(config: Config, wanted: Wanted | None = None, *, limit: int | N
             with reader.one_state():
                 _check_place(config, reader, wanted.after)
         yield from wanted.read(reader, wanted.after or 0, limit)
+
+
+def what_is_forgotten(config: Config, wanted: Wanted) -> tuple[str, bool] | None:
+    """Return, where the log was pruned, what to say of that, and whether something is gone that *wanted* asks for by time or run.
+
+    None where nothing is missing: the log was never pruned, or only before what is wanted.
+
+    Raises:
+        MirrorFileError: there is no mirror, or it cannot be read.
+    """
+    with Reader.open(config.mirror.path) as reader:
+        forgotten = reader.forgotten()
+    if not forgotten.through or wanted.after is not None:  # who reads on from a number is refused where something is missing
+        return None
+    if wanted.run_id is not None and wanted.run_id > forgotten.run_id:
+        return None
+    since = wanted.first_moment
+    if since is not None and since > forgotten.at:
+        return None
+    what = (
+        f"the log of {config.mirror.path} was pruned up to seq {forgotten.through}: of what was carried out until {forgotten.at} "
+        f"(run {forgotten.run_id}) it has only what something still needs"
+    )
+    return what, wanted.run_id is not None or since is not None
 
 
 def follow_changes(
@@ -93,7 +123,7 @@ def follow_changes(
 
 
 def _check_place(config: Config, reader: Reader, after: int) -> None:
-    highest, pruned = reader.highest_seq(), reader.pruned_through()
+    highest, pruned = reader.highest_seq(), reader.forgotten().through
     if after > highest:
         raise RefusedError(
             f"the log of {config.mirror.path} has only come to seq {highest}, not to {after}: this is another mirror, or one "

@@ -3,6 +3,7 @@
 Invariants:
 
 - One bad stream does not stop the others.
+- Whoever was caught up longest ago comes first: where a run is too short for all of them, all have their turn in the end.
 - Calls are counted in the mirror before they are sent, also by a dry run where there is a mirror.
 - Told to stop, the run stops at once: the page in hand is committed or dropped whole.
 - A 403 is the stream's own matter, unless every stream of a location gets it: then the location is left alone for a while.
@@ -10,14 +11,14 @@ Invariants:
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from delta_mirror.config import Config
 from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
-from delta_mirror.core.values import SECOND
+from delta_mirror.core.values import SECOND, read_ticks
 from delta_mirror.core.window import REACH
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
@@ -27,6 +28,7 @@ from delta_mirror.jobs.rehearsal import Rehearsal
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
 from delta_mirror.mirror.ledger import Ledger
+from delta_mirror.mirror.write import Mirror
 
 
 @dataclass(slots=True)
@@ -134,11 +136,12 @@ def run_deltas(
             drained.is_expected = drained.error is not None and session.expects(drained.error)
             return drained
 
-        work_through(streams, drain, dds.parallel, stop)
+        work_through(_most_behind_first(streams, mirror), drain, dds.parallel, stop)
         # Of a run that was stopped those that were broken off, too: what they have done is in the mirror.
         report.streams = sorted((each.report for each in begun), key=lambda each: each.stream)
         if report.id is not None and not stop.is_set():
-            warning = refresh_enums(session, [stream for stream in streams if _is_drained(stream, report)], stop)
+            drained = {each.stream for each in report.streams if not each.error}
+            warning = refresh_enums(session, [stream for stream in streams if stream in drained], stop)
             report.warnings += [warning] if warning else []
         report.calls = session.tally.calls
         doubts = (session.doubt_clock(), _doubt_since(wishes.since, service.clock()))
@@ -179,15 +182,18 @@ def _choose_streams(session: Session, selection: Selection, stop: threading.Even
     return chosen
 
 
-def _is_drained(stream: Stream, report: RunReport) -> bool:
-    return any(each.stream == stream and not each.error for each in report.streams)
+def _most_behind_first(streams: Sequence[Stream], mirror: Mirror) -> list[Stream]:
+    """Return *streams* as they were caught up, those that never were before all others, else in the order given."""
+    caught_up = {state.stream: read_ticks(state.caught_up_at) or 0 for state in mirror.read_streams() if state.caught_up_at}
+    return sorted(streams, key=lambda stream: caught_up.get(stream, 0))
 
 
 def _heed_refusals(report: RunReport, ledger: Ledger, *, dry_run: bool) -> None:
     """Leave alone, for a while, every location that has answered 403 to all of its streams: that is how a limit may look."""
-    places = {(each.stream.tenant_id, each.stream.location_id) for each in report.streams}
-    for place in sorted(places):
-        of_place = [each for each in report.streams if each.stream[:2] == place]
+    by_place: dict[tuple[int, int], list[Report]] = {}
+    for each in report.streams:
+        by_place.setdefault(each.stream[:2], []).append(each)
+    for place, of_place in sorted(by_place.items(), key=lambda each: each[0]):
         refused = [each for each in of_place if isinstance(each.error, StreamRefusedError) and each.error.status == 403]
         # Of a single stream it is the stream's own matter, and of those that were not selected nothing is known.
         if len(of_place) > 1 and len(refused) == len(of_place) >= len(ledger.sharing(*place)):

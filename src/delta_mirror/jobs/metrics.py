@@ -15,7 +15,8 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.outcome import WENT_WELL
 from delta_mirror.jobs.status import Status, read_status
-from delta_mirror.mirror.read import Reader, Run
+from delta_mirror.mirror.accela_tally import AccelaTally, read_accela_tally
+from delta_mirror.mirror.read import NexusTally, Reader, Run
 from delta_mirror.ops.prometheus import Metric, Sample
 
 STATES = ("new", "following", "failing", "gap")
@@ -30,6 +31,8 @@ def collect_metrics(config: Config, now: float) -> list[Metric]:
     with Reader.open(config.mirror.path) as reader:
         runs = reader.last_runs()
         quarantine = reader.quarantine_count()
+        nexus = [*_of_nexus(reader.nexus_tally(), reader.has_dead_letters())]
+        accela = [*_of_accela(read_accela_tally(reader))]
     metrics = [
         Metric("info", "1; the version of the program is a label", [Sample({"version": __version__}, 1)]),
         Metric("quarantine", "things that could not be applied", [Sample({}, quarantine)]),
@@ -39,7 +42,7 @@ def collect_metrics(config: Config, now: float) -> list[Metric]:
         status = read_status(config, now)
         metrics += _of_streams(status)
         metrics += _of_locations(status)
-    return metrics
+    return [*metrics, *nexus, *accela]
 
 
 def _of_runs(runs: Sequence[Run]) -> Iterator[Metric]:
@@ -105,6 +108,46 @@ def _of_locations(status: Status) -> Iterator[Metric]:
         "paused_until_time_seconds",
         "until when a location is left alone; tenant and location 0 stand for all of them",
         [Sample(_place(pause.tenant_id, pause.location_id), pause.until) for pause in status.pauses],
+    )
+
+
+def _of_nexus(tally: NexusTally | None, has_dead_letters: bool | None) -> Iterator[Metric]:
+    outcomes = () if tally is None else ("applied", "superseded", "quarantined", "repeated")
+    yield Metric(
+        "nexus_messages",
+        "messages taken so far, by outcome; repeated are those that came again",
+        [Sample({"outcome": outcome}, getattr(tally, outcome)) for outcome in outcomes],
+    )
+    yield Metric("nexus_clients", "clients of Nexus that the mirror holds", [] if tally is None else [Sample({}, tally.clients)])
+    yield Metric(
+        "nexus_last_received_time_seconds",
+        "when a message was last taken",
+        _where_known([({}, _epoch(tally.last_received_at if tally else None))]),
+    )
+    yield Metric(
+        "nexus_last_occurred_time_seconds",
+        "the OccurredOn of the newest message",
+        _where_known([({}, _epoch(tally.last_occurred_at if tally else None))]),
+    )
+    yield Metric(
+        "nexus_dead_letters",
+        "1 if the broker had given messages up when it was last asked, else 0",
+        _where_known([({}, has_dead_letters)]),
+    )
+
+
+def _of_accela(tally: AccelaTally | None) -> Iterator[Metric]:
+    states = {} if tally is None else {"waiting": tally.waiting, "failed": tally.failed, "partly": tally.partly}
+    yield Metric("accela_links", "records that are tied to a contact", [] if tally is None else [Sample({}, tally.links)])
+    yield Metric(
+        "accela_pushes",
+        "links that wait for a push, and whose last one failed or was taken in part",
+        [Sample({"state": state}, number) for state, number in states.items()],
+    )
+    yield Metric(
+        "accela_last_pushed_time_seconds",
+        "when a record was last pushed",
+        _where_known([({}, _epoch(tally.last_pushed_at if tally else None))]),
     )
 
 

@@ -87,16 +87,7 @@ def run_push(
             report.id = mirror.begin_run("accela push", at=report.started_at)
             pushes.carry_out(chosen.links)
             pushes.move_on(chosen.quiet, chosen.head)
-        service = Accela(
-            Agency(
-                *(section.auth_url, section.api_url, section.app_id, section.app_secret.reveal(), section.agency),
-                *(section.environment, section.username, section.password.reveal(), section.lang),
-            ),
-            Manners(config.http.timeout, config.http.attempts, config.http.max_wait, str(config.http.ca_file or "")),
-            now=now,
-            sleep=sleep or interruptible(stop),
-            jitter=jitter,
-        )
+        service = open_accela(config, now=now, sleep=sleep or interruptible(stop), jitter=jitter)
         stack.callback(service.close)
         run = _Run(service, pushes, report, chosen.maps, chosen.head, stop)
         run.push_all(chosen.due, chosen.orphans, wishes.limit, watch)
@@ -106,6 +97,27 @@ def run_push(
         if report.id is not None:
             mirror.end_run(report.id, report.outcome, None, report.calls, 0, at=report.ended_at)
     return report
+
+
+def open_accela(
+    config: Config,
+    *,
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None],
+    jitter: Callable[[], float] = random.random,
+) -> Accela:
+    """Return the configured agency's service, which nothing has been asked of yet.
+
+    Raises:
+        ConfigError: a key of `[accela]` is empty.
+    """
+    section, http = config.require_accela(), config.http
+    agency = Agency(
+        *(section.auth_url, section.api_url, section.app_id, section.app_secret.reveal(), section.agency),
+        *(section.environment, section.username, section.password.reveal(), section.lang),
+    )
+    manners = Manners(http.timeout, http.attempts, http.max_wait, str(http.ca_file or ""))
+    return Accela(agency, manners, now=now, sleep=sleep, jitter=jitter)
 
 
 class _NothingSentError(Exception):

@@ -27,6 +27,7 @@ from delta_mirror.jobs.inhand import InHand
 from delta_mirror.jobs.intake import Intake, Tallied, make_tables
 from delta_mirror.jobs.session import StoppedError, deadline, doubt_clock, interruptible, open_mirror
 from delta_mirror.mirror.file import own_time
+from delta_mirror.mirror.read import DEAD_LETTERS
 from delta_mirror.mirror.write import Mirror
 from delta_mirror.nexus.broker import Locked
 from delta_mirror.nexus.bus import Bus, Subscription
@@ -106,7 +107,7 @@ def run_receive(
         BusyError: another run holds the mirror.
         LimitedError: the broker has told an earlier run to stop, and the time is not over.
     """
-    nexus = config.require_nexus()
+    config.require_nexus()
     wishes = wishes or Wishes()
     stop = stop or threading.Event()
     report = ReceiveReport(started_at=now())
@@ -114,17 +115,10 @@ def run_receive(
     with ExitStack() as stack:
         # First, so that the time spent waiting for another run counts.
         stack.enter_context(deadline(wishes.deadline, stop, report.trouble, "what is left comes in the next run"))
-        bus = Bus(
-            Subscription(nexus.service_bus_url, nexus.topic, nexus.subscription, nexus.key_name, nexus.key.reveal()),
-            Manners(config.http.timeout, config.http.attempts, config.http.max_wait, str(config.http.ca_file or "")),
-            limits.append,
-            now=now,
-            monotonic=monotonic,
-            sleep=interruptible(stop),
-        )
+        bus = open_bus(config, limits.append, now=now, monotonic=monotonic, sleep=interruptible(stop))
         stack.callback(bus.close)
         mirror = stack.enter_context(open_mirror(config, stop=stop, wait=wishes.wait, now=now))
-        _heed_pause(mirror)
+        heed_pause(mirror)
         # Also the test that the mirror can be written, before anything is taken.
         report.id = mirror.begin_run(COMMAND, at=report.started_at)
         make_tables(mirror)
@@ -132,15 +126,41 @@ def run_receive(
         report.stored, report.said = intake.tallied, intake.said
         Reception(bus, intake, wishes, report, stop, watch, monotonic).run()
         for until in limits:
-            _keep_pause(mirror, until)
+            keep_pause(mirror, until)
         if not stop.is_set() and not report.trouble:
             report.has_dead_letters = bus.has_dead_letters()
+            with mirror.transaction() as tx:
+                tx.keep(DEAD_LETTERS, str(int(report.has_dead_letters)))
         report.warnings += _warnings(report, bus)
         report.calls = bus.calls()
         report.outcome = "stopped" if stop.is_set() else "done" if report.is_whole else "unfinished"
         report.ended_at = now()
         mirror.end_run(report.id, report.outcome, report.stored.counts(), report.calls, report.batches, at=report.ended_at)
     return report
+
+
+def open_bus(
+    config: Config,
+    limited: Callable[[float | None], None],
+    *,
+    now: Callable[[], float],
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None],
+) -> Bus:
+    """Return the configured subscription; *limited* is told until when the broker wants to be left alone.
+
+    Raises:
+        ConfigError: a key of `[nexus]` is missing, or a certificate or proxy cannot be used.
+    """
+    nexus, http = config.require_nexus(), config.http
+    return Bus(
+        Subscription(nexus.service_bus_url, nexus.topic, nexus.subscription, nexus.key_name, nexus.key.reveal()),
+        Manners(http.timeout, http.attempts, http.max_wait, str(http.ca_file or "")),
+        limited,
+        now=now,
+        monotonic=monotonic,
+        sleep=sleep,
+    )
 
 
 def _warnings(report: ReceiveReport, bus: Bus) -> list[str]:
@@ -156,7 +176,12 @@ def _warnings(report: ReceiveReport, bus: Bus) -> list[str]:
     return [*found, doubt] if doubt else found
 
 
-def _heed_pause(mirror: Mirror) -> None:
+def heed_pause(mirror: Mirror) -> None:
+    """Return if the broker may be asked now.
+
+    Raises:
+        LimitedError: it has told an earlier run to stop, and the time is not over.
+    """
     with mirror.transaction() as tx:
         kept = tx.kept(PAUSE)
     until, said_at = map(float, kept.split()) if kept else (0.0, 0.0)
@@ -167,7 +192,8 @@ def _heed_pause(mirror: Mirror) -> None:
         )
 
 
-def _keep_pause(mirror: Mirror, until: float | None) -> None:
+def keep_pause(mirror: Mirror, until: float | None) -> None:
+    """Remember until when the broker is to be left alone; of a pause for which it has named no time nothing is kept."""
     if until is not None:
         with mirror.transaction() as tx:
             tx.keep(PAUSE, f"{until} {mirror.now()}")

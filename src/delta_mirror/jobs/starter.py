@@ -11,7 +11,7 @@ Invariants:
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -176,7 +176,7 @@ def open_starter(
         RefusedError: there is no source, or it cannot be read as one.
         UnfinishedError: the host of an address cannot be reached.
     """
-    starter, source = config.starter, _source_of(config, source)
+    source = _source_of(config, source)
     progress, passes = Progress(), 2 if is_address(source) else 1
 
     def note(size: int) -> None:
@@ -184,19 +184,7 @@ def open_starter(
         progress.stage = "downloading"
         watch(progress)
 
-    with open_source(
-        source,
-        key_file=starter.key_file,
-        # Looked up for an address alone: whoever reads a folder need not have it.
-        key_passphrase=starter.key_passphrase.reveal() if starter.key_passphrase and is_address(source) else None,
-        known_hosts=starter.known_hosts,
-        work_folder=folder,
-        timeout=config.http.timeout,
-        attempts=config.http.attempts,
-        check=check,
-        sleep=lambda seconds: _sleep(seconds, check),
-        fetched=note,
-    ) as opened:
+    with _opened(config, source, folder, check, note) as opened:
         files = opened.list()
         there = {(file.tenant_id, file.location_id) for file in files}
         configured = sorted(there) if places is None else places
@@ -210,7 +198,7 @@ def open_starter(
         incomplete = [place for place in wanted if place in there and place not in chosen]
         columns = {
             table.lower(): [column.name if column.type is None else (column.name, column.type) for column in listed]
-            for table, listed in starter.columns.items()
+            for table, listed in config.starter.columns.items()
         }
         said = [*opened.remarks, *passed_over]
         if left_out:
@@ -246,6 +234,41 @@ def check_source(config: Config, source: str | None) -> None:
         read_address(named)
     else:
         FolderSource(named).list()
+
+
+def _opened(
+    config: Config,
+    source: str,
+    folder: Path,
+    check: Check = lambda: None,
+    fetched: Callable[[int], None] = lambda size: None,
+) -> AbstractContextManager[Source]:
+    """Return *source*, to be opened with what the configuration says; arguments as of `open_starter` and `open_source`."""
+    starter = config.starter
+    return open_source(
+        source,
+        key_file=starter.key_file,
+        # Looked up for an address alone: whoever reads a folder need not have it.
+        key_passphrase=starter.key_passphrase.reveal() if starter.key_passphrase and is_address(source) else None,
+        known_hosts=starter.known_hosts,
+        work_folder=folder,
+        timeout=config.http.timeout,
+        attempts=config.http.attempts,
+        check=check,
+        sleep=lambda seconds: _sleep(seconds, check),
+        fetched=fetched,
+    )
+
+
+def list_source(config: Config, source: str | None) -> list[ExportFile]:
+    """Return what lies in *source*, by default the configured one, in the folders of locations; nothing is read of a file.
+
+    Raises:
+        RefusedError: there is no source, or it cannot be read as one.
+        UnfinishedError: the host of an address cannot be reached, or refuses the key.
+    """
+    with folder_for_work(config, is_file=False) as folder, _opened(config, _source_of(config, source), folder) as opened:
+        return list(opened.list())
 
 
 def _source_of(config: Config, given: str | None) -> str:

@@ -4,6 +4,7 @@ Invariants:
 
 - A link is counted in one place only: it waits, or it is as its last push to the contact that it has now has left it.
 - It waits by the log of changes, as a push would find it; the map and the contact are not asked.
+- A contact that fails for months makes nobody read the log of months: whose last push failed has failed, changed or not.
 """
 
 from dataclasses import dataclass
@@ -23,17 +24,19 @@ class AccelaTally:
     last_pushed_at: str | None
 
 
-# The log has no index by record: it is read once, from where the link that is furthest behind stands.
+# The log has no index by record: it is read once, from where the link that is furthest behind and has not failed stands.
 _STANDING = """
-with log as (
+with last as (
+    select *, (select outcome from _accela_pushes p where p.entity = l.entity and p.tenant_id = l.tenant_id
+               and p.location_id = l.location_id and p.id = l.id and p.contact_id = l.contact_id
+               order by number desc limit 1) as outcome
+    from _accela_links l
+), log as (
     select entity, tenant_id, location_id, id, max(seq) as seq from _changes
-    where seq > (select min(pushed_seq) from _accela_links) group by 1, 2, 3, 4
+    where seq > (select min(pushed_seq) from last where outcome is not 'failed') group by 1, 2, 3, 4
 ), stand as (
-    select l.pushed_seq is null or coalesce(log.seq > l.pushed_seq, 0) as has_changed, l.pushed_at,
-        (select outcome from _accela_pushes p where p.entity = l.entity and p.tenant_id = l.tenant_id
-         and p.location_id = l.location_id and p.id = l.id and p.contact_id = l.contact_id
-         order by number desc limit 1) as outcome
-    from _accela_links l left join log using (entity, tenant_id, location_id, id)
+    select last.pushed_seq is null or coalesce(log.seq > last.pushed_seq, 0) as has_changed, pushed_at, outcome
+    from last left join log using (entity, tenant_id, location_id, id)
 )
 select count(*), coalesce(sum(has_changed and outcome is not 'failed'), 0), coalesce(sum(outcome = 'failed'), 0),
     coalesce(sum(outcome = 'partly' and not has_changed), 0), max(pushed_at)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import check_holds_no_traps, open_for_reading, translated
+from delta_mirror.mirror.place import resolved
 from delta_mirror.mirror.schema import missing
 
 _FAULTS = 3  # are named
@@ -63,9 +64,10 @@ def leaving_nothing_beside(path: Path) -> Iterator[None]:
 
     Where a run has begun meanwhile, the WAL is its own, and stays.
     """
-    wal = path.resolve().with_name(f"{path.resolve().name}-wal")
+    path = resolved(path)
+    wal = path.with_name(f"{path.name}-wal")
     was_there = wal.exists()
     yield
     if wal.exists() and not was_there:
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
             connection.execute("select count(*) from sqlite_master").fetchone()  # the last one to close it takes it away

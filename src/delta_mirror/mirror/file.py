@@ -22,10 +22,12 @@ from pathlib import Path
 
 from delta_mirror import __version__
 from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
+from delta_mirror.mirror.place import refuse_unless_file, resolved
 from delta_mirror.mirror.schema import OWN_TABLES, fold
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
 SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
+FIRST_RUNS = "`sync deltas`, `sync full-starter`, or, for messages, `sync nexus ingest` or `receive`"
 PATIENCE = 30.0  # seconds to wait for a foreign program that locks the file
 
 
@@ -79,7 +81,7 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
     Raises:
         MirrorFileError: it is not a mirror, or of a newer version, or cannot be made or opened; nothing was changed.
     """
-    path = path.resolve()
+    path = resolved(path)
     _give_mode(path, mode)
     with translated(path):
         # Transactions are begun and ended by us alone; the threads take turns through the mirror's own lock.
@@ -130,11 +132,10 @@ def open_for_reading(path: Path, patience: float = PATIENCE) -> sqlite3.Connecti
     Raises:
         MirrorFileError: there is no mirror at *path*, or it cannot be read.
     """
-    path = path.resolve()
-    if path.is_dir():
-        raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
+    path = resolved(path)
+    refuse_unless_file(path)
     if not path.exists():
-        raise MirrorFileError(f"there is no mirror at {path}; `sync deltas` makes one")
+        raise MirrorFileError(f"there is no mirror at {path}; {FIRST_RUNS} makes one")
     with translated(path):
         try:
             return _connect_for_reading(path, "mode=ro", patience)
@@ -205,7 +206,7 @@ def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: boo
     if application or version or _number(connection, "select count(*) from sqlite_master"):
         raise MirrorFileError(f"{path} is a SQLite file, but not a mirror; give [mirror] path another name")
     if not or_empty:  # what a first run leaves behind that could not write
-        raise MirrorFileError(f"{path} is empty, no run has filled it yet; `sync deltas` does")
+        raise MirrorFileError(f"{path} is empty, no run has filled it yet; {FIRST_RUNS} does")
 
 
 def _check_is_of_today(connection: sqlite3.Connection, path: Path) -> None:
@@ -245,8 +246,7 @@ def _number(connection: sqlite3.Connection, sql: str) -> int:
 
 def _give_mode(path: Path, mode: int) -> None:
     """Make the file if it is not there, and give it and what SQLite keeps beside it *mode*."""
-    if path.is_dir():
-        raise MirrorFileError(f"{path} is a folder; [mirror] path must name a file")
+    refuse_unless_file(path)
     if not path.parent.is_dir():
         raise MirrorFileError(f"there is no folder {path.parent}; make it, or mend [mirror] path")
     try:

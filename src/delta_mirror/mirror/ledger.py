@@ -65,7 +65,8 @@ class Ledger:
         self._mirror = mirror
         self._calls_per_minute = calls_per_minute
         self._calls_per_day = calls_per_day
-        self._streams = frozenset(streams)
+        self._sharing: dict[tuple[int, int], frozenset[Stream]] = {}
+        self.share(streams)
         self._now = now
         self._sleep = sleep
         self._clock = clock or now
@@ -73,11 +74,14 @@ class Ledger:
 
     def share(self, streams: Iterable[Stream]) -> None:
         """Let *streams*, the configured ones, share the days of their locations from now on."""
-        self._streams = frozenset(streams)
+        by_place: dict[tuple[int, int], set[Stream]] = {}
+        for stream in streams:
+            by_place.setdefault(stream[:2], set()).add(stream)
+        self._sharing = {place: frozenset(sharing) for place, sharing in by_place.items()}
 
     def sharing(self, tenant_id: int, location_id: int) -> frozenset[Stream]:
-        """Return the configured streams that share the days of this location."""
-        return frozenset(each for each in self._streams if each[:2] == (tenant_id, location_id))
+        """Return the configured streams that share the days of this location; each call asks, so that it is looked up."""
+        return self._sharing.get((tenant_id, location_id), frozenset())
 
     def check(self, stream: Stream | None) -> None:
         """Raise where nothing of the location of *stream* may be called now, the marketplace included; count nothing.

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from delta_mirror.errors import BusyError, MirrorFileError
-from delta_mirror.mirror.place import refuse_network
+from delta_mirror.mirror.place import refuse_network, resolved
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def hold(path: Path, *, mode: int = 0o600, wait: float = 0.0) -> Iterator[None]:
     # Imported here, because commands that only read do not need it.
     from filelock import FileLock, Timeout
 
-    path = path.resolve()
+    path = resolved(path)
     beside = path.with_name(path.name + ".lock")
     if not path.parent.is_dir():
         raise MirrorFileError(f"there is no folder {path.parent}; make it, or mend [mirror] path")
@@ -55,6 +55,8 @@ def hold(path: Path, *, mode: int = 0o600, wait: float = 0.0) -> Iterator[None]:
 
 
 def _read_holder(beside: Path) -> str:
+    if not beside.is_file():
+        return ""
     try:
         holder = beside.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -67,7 +69,7 @@ def last_holder(path: Path) -> tuple[int, bool] | None:
 
     Without touching the lock: to try it could keep a run that begins just now from having it.
     """
-    path = path.resolve()
+    path = resolved(path)
     holder = _read_holder(path.with_name(path.name + ".lock"))
     if not holder:
         return None

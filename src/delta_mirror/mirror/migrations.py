@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from delta_mirror import __version__
 from delta_mirror.mirror.file import APPLICATION_ID, SCHEMA_VERSION, own_time
-from delta_mirror.mirror.schema import OWN_TABLES, complete_own_tables, count_records, has_column, missing, quote
+from delta_mirror.mirror.schema import OWN_TABLES, complete_own_tables, count_records, has_column, missing, missing_indexes, quote
 
 _log = logging.getLogger("delta_mirror.mirror")
 
@@ -59,7 +59,7 @@ def migrate(connection: sqlite3.Connection, now: float, migrations: Sequence[Mig
                     migration.carry_out(connection)
                     _note(connection, migration.version, now, migration.what)
             _log.info("the mirror was brought to form %d of its own tables: %s", migration.version, migration.what)
-    if _form(connection) and not missing(connection):
+    if _form(connection) and not missing(connection) and not missing_indexes(connection):
         return
     with _immediate(connection):
         is_new = _form(connection) == 0

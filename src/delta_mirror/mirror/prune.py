@@ -3,10 +3,12 @@
 Invariants:
 
 - What an entry is needed for is asked in the transaction that forgets entries: none goes that something needs by then.
-- A batch is committed together with what says how far the log of changes was pruned (`pruned_through`); between two batches
-  others get their turn. Killed at any instant, the mirror is sound, and the next run goes on.
-- Of the log of changes the oldest part goes, up to the first entry that is not old: its order is that of its numbers, and a
-  clock that was wrong for a while makes nothing old that came after something young.
+- A batch is committed together with what says how far the log of changes was pruned (`pruned_through`, and of when and of which
+  run the newest forgotten change was); between two batches others get their turn. Killed at any instant, the mirror is sound,
+  and the next run goes on.
+- Of what is logged in order, changes and messages, the oldest part goes, up to the first entry that is not old: a clock that was
+  behind for a while makes nothing old that came after something young, and one that was ahead keeps nothing for ever. What is
+  young is not read at all.
 - No record, nothing in quarantine and no link is touched.
 - What Nexus needs to put a late message in its place stands in `_sections` and in the tables; no message is needed for it.
 - Numbers of `_changes` are never given again; the highest one of `_runs` and of `_accela_pushes` stays, and so are theirs not.
@@ -30,11 +32,16 @@ _NO_END = 2**63 - 1
 
 
 class _Log(NamedTuple):
-    """A table of which old entries go. `needed` has, by what an entry is needed for, the condition under which it is."""
+    """A table of which old entries go. `needed` has, by what an entry is needed for, the condition under which it is.
+
+    `time` is the column with the time of an entry where they lie in the order in which they were logged, and `is_old` the
+    condition under which an entry is old where they do not.
+    """
 
     table: str
-    is_old: str
     needed: Mapping[str, str]
+    time: str = ""
+    is_old: str = "true"
     batch: int = 1000  # entries in a transaction, which takes a fraction of a second: messages and records may be large
 
 
@@ -42,7 +49,6 @@ _IS_LINKED = "(entity, tenant_id, id) in (select entity, tenant_id, id from _acc
 _LOGS = (
     _Log(
         "_changes",
-        "seq < :first_young",
         {
             "not pushed yet: `sync accela push` does": "seq > :pushed",
             "of a linked record that was never pushed to Accela": f"{_IS_LINKED} where pushed_seq is null)",
@@ -52,16 +58,16 @@ _LOGS = (
                 "on m.value = entity || '.' || lower(f.key))"
             ),
         },
+        time="at",
         batch=5000,
     ),
     _Log(
         "_messages",
-        "received_at < :before",
         {"in quarantine": "message_id in (select message_id from _quarantine where message_id is not null)"},
+        time="received_at",
     ),
     _Log(
         "_accela_pushes",
-        "at < :before",
         {
             "still open: `sync accela push` settles it": "marks is not null or outcome = 'sent'",
             "the last of a link": (
@@ -70,11 +76,11 @@ _LOGS = (
                 "group by entity, tenant_id, location_id, id)"
             ),
         },
+        is_old="at < :before",
         batch=50_000,  # small entries; each batch looks up those of all links
     ),
     _Log(
         "_tombstones",
-        "deleted_at < :before",
         {
             "younger than 8 days: the feed may still list the record": (
                 "deleted_at >= :listed or ticks >= coalesce((select json_extract(s.value, '$[3]') from json_each(:streams) s "
@@ -83,29 +89,30 @@ _LOGS = (
             ),
             "of a linked record that was never pushed to Accela": f"{_IS_LINKED} where pushed_seq is null)",
         },
+        is_old="deleted_at < :before",
     ),
     # Behind those that refer to runs. Its entries are small, and each batch looks at all that may refer to one.
     _Log(
         "_runs",
-        "started_at < :before",
         {
             "the last of a command": "id in (select max(id) from _runs group by command)",
             "of a kept change or push, or of something in quarantine": (
                 "id in (select run_id from _changes union select run_id from _accela_pushes union select run_id from _quarantine)"
             ),
         },
+        is_old="started_at < :before",
         batch=100_000,
     ),
     _Log(
         "_calls",
-        "day < :day",
         {
             "the last of a location": (
                 "(tenant_id, location_id, day) in (select tenant_id, location_id, max(day) from _calls group by 1, 2)"
             )
         },
+        is_old="day < :day",
     ),
-    _Log("_call_times", "at < :before_seconds", {}, batch=100_000),
+    _Log("_call_times", {}, is_old="at < :before_seconds", batch=100_000),
 )
 TABLES = tuple(log.table for log in _LOGS)
 
@@ -139,13 +146,13 @@ def prune(
     """
     with mirror.transaction(keep=False) as tx:
         bounds = _find_bounds(tx, before, mirror.now(), mapped)
-        ends = [int(tx.execute(f"select coalesce(max(rowid), 0) from {log.table}").fetchone()[0]) for log in _LOGS]
+        ends = [_find_end(tx, log, bounds) for log in _LOGS]
     done, total = 0, sum(ends)
     for log, end in zip(_LOGS, ends, strict=True):
         after: int | None = 0
         while after is not None and go_on(done + after, total):
             with mirror.transaction() as tx:
-                after = _forget_batch(tx, log, after, bounds, pruned)
+                after = _forget_batch(tx, log, (after, end), bounds, pruned)
         if after is not None:
             break
         done += end
@@ -164,9 +171,6 @@ def _find_bounds(
     """Return what the conditions of `_LOGS` compare with."""
     old = own_time(before)
     listed_ticks = EPOCH + round(now) * SECOND - LISTED
-    [first_young] = tx.execute(
-        "select coalesce((select seq from _changes where at >= ? order by seq limit 1), ?)", (old, _NO_END)
-    ).fetchone()
     [pushed] = tx.execute(
         "select coalesce(min(seq), ?) from (select pushed_seq as seq from _accela_links union all "
         "select seq from _accela_pushes where marks is not null)",
@@ -175,14 +179,24 @@ def _find_bounds(
     return {
         "before": old,
         "before_seconds": before,
+        "now": own_time(now),
         "day": old[:10],
-        "first_young": first_young,
         "pushed": pushed,
         "mapped": _json([f"{entity}.{table.lower()}" for entity, tables in mapped.items() for table in tables]),
         "listed": own_time((listed_ticks - EPOCH) // SECOND),
         "listed_ticks": listed_ticks,
         "streams": _json(_first_listed(tx, listed_ticks)),
     }
+
+
+def _find_end(tx: Transaction, log: _Log, bounds: Mapping[str, str | float | None]) -> int:
+    """Return the rowid behind which no entry of *log* is old, or behind which there is none."""
+    young = "null"
+    if log.time:  # with the +, so that no index leads to young entries other than in the order in which they lie
+        is_young = f"+{log.time} >= :before and +{log.time} <= :now"
+        young = f"(select rowid - 1 from {log.table} where {is_young} order by rowid limit 1)"
+    [end] = tx.execute(f"select coalesce({young}, (select max(rowid) from {log.table}), 0)", bounds).fetchone()
+    return int(end)
 
 
 def _first_listed(tx: Transaction, listed_ticks: int) -> list[list[int | str]]:
@@ -199,12 +213,16 @@ def _first_listed(tx: Transaction, listed_ticks: int) -> list[list[int | str]]:
 
 
 def _forget_batch(
-    tx: Transaction, log: _Log, after: int, bounds: Mapping[str, str | float | None], pruned: Pruned
+    tx: Transaction, log: _Log, place: tuple[int, int], bounds: Mapping[str, str | float | None], pruned: Pruned
 ) -> int | None:  # fmt: skip
-    """Forget the old entries of the batch behind *after* that nothing needs; return where it ends, None where there is none."""
-    place = {"after": after, "batch": log.batch}
+    """Forget the old entries of the next batch that nothing needs; return where it ends, None where there is none.
+
+    *place* is the rowid behind which it begins, and the one with which it ends at the latest.
+    """
+    after, end = place
     [upto] = tx.execute(
-        f"select max(place) from (select rowid as place from {log.table} where rowid > :after order by rowid limit :batch)", place
+        f"select max(place) from (select rowid as place from {log.table} where rowid > ? and rowid <= ? order by rowid limit ?)",
+        (after, end, log.batch),
     ).fetchone()
     if upto is None:
         return None
@@ -213,19 +231,27 @@ def _forget_batch(
     why = " ".join(f"when {condition} then {number}" for number, condition in enumerate(log.needed.values()))
     why = f"case {why} end" if why else "null"
     reasons = list(log.needed)
-    highest = 0
-    for reason, number, last in tx.execute(f"select {why} as reason, count(*), max(rowid) {which} group by reason", values):
+    some_go = False
+    for reason, number in tx.execute(f"select {why} as reason, count(*) {which} group by reason", values):
         if reason is None:
             pruned.forgotten[log.table] += number
-            highest = last
+            some_go = True
         else:
             key = (log.table, reasons[reason])
             pruned.kept[key] = pruned.kept.get(key, 0) + number
-    if highest:
-        tx.execute(f"delete {which} and {why} is null", values)
+    if some_go:
         if log.table == "_changes":
-            tx.keep("pruned_through", str(max(highest, int(tx.kept("pruned_through") or 0))))
+            newest = f"select max(seq), max(at), max(run_id) {which} and {why} is null"
+            _note_forgotten(tx, *tx.execute(newest, values).fetchone())
+        tx.execute(f"delete {which} and {why} is null", values)
     return int(upto)
+
+
+def _note_forgotten(tx: Transaction, seq: int, at: str, run_id: int) -> None:
+    """Note how far the log of changes is forgotten: whoever asks for what was before is to be told that it is not all there."""
+    tx.keep("pruned_through", str(max(seq, int(tx.kept("pruned_through") or 0))))
+    tx.keep("pruned_at", max(at, tx.kept("pruned_at") or ""))
+    tx.keep("pruned_run", str(max(run_id, int(tx.kept("pruned_run") or 0))))
 
 
 def _json(value: object) -> str:

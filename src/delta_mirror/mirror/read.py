@@ -71,6 +71,18 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What of `_changes` is gone by pruning: up to which `seq`, and the latest time and the last run of all of it.
+
+    Nothing is gone where `through` is 0. Some of what is older may be there all the same, because something needs it.
+    """
+
+    through: int
+    at: str
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One row of `_runs`. A run that is still going, or was killed, has no `ended_at`."""
 
@@ -134,6 +146,7 @@ class NexusTally:
 
 
 NEXUS_TALLY = "nexus"  # its key in `_meta`, as JSON
+DEAD_LETTERS = "nexus_dead_letters"  # in `_meta`: 1 where the broker had given messages up when it was last asked, else 0
 
 
 class Reader:
@@ -219,13 +232,16 @@ class Reader:
             wanted.append(" and run_id = ?")
             values.append(run_id)
         if since is not None:
-            wanted.append(" and at >= ?")
+            # With the +, so that the numbers lead through the log and the index of times does not: it would have to be sorted.
+            wanted.append(" and +at >= ?")
             values.append(since)
         sql = (
             "select seq, at, run_id, tenant_id, location_id, entity, id, op, fields from _changes "
             f"where seq > ? and seq <= ?{''.join(wanted)} order by seq limit ?"
         )
         end, left = self.highest_seq(), limit
+        if since is not None:
+            after = max(after, self._first_since(since, end) - 1)
         if run_id is not None:
             after, end = max(after, self._first_seq(run_id, end) - 1), min(end, self._first_seq(run_id + 1, end) - 1)
         while True:
@@ -260,6 +276,13 @@ class Reader:
                 low = middle + 1
         return low
 
+    def _first_since(self, since: str, end: int) -> int:
+        """Return the lowest number of a change that was carried out at *since* or later, one beyond *end* where there is none."""
+        with self._translated():
+            # With the +: the lowest number of all would else be looked for from the beginning of the log.
+            [first] = self._connection.execute("select min(+seq) from _changes where at >= ?", (since,)).fetchone()
+        return end + 1 if first is None else int(first)
+
     def highest_seq(self) -> int:
         """Return the highest `seq` that a change of this mirror has ever had, 0 where there was none."""
         with self._translated():
@@ -272,9 +295,12 @@ class Reader:
             found = self._connection.execute("select value from _meta where key = ?", (key,)).fetchone()
         return None if found is None else str(found[0])
 
-    def pruned_through(self) -> int:
-        """Return the `seq` up to which the log was pruned, 0 where it never was."""
-        return int(self.kept("pruned_through") or 0)
+    def forgotten(self) -> Forgotten:
+        """Return what of the log is gone by pruning."""
+        with self._translated():
+            rows = self._connection.execute("select key, value from _meta where key like 'pruned!_%' escape '!'").fetchall()
+        found: dict[str, str] = dict(rows)
+        return Forgotten(int(found.get("pruned_through", 0)), found.get("pruned_at", ""), int(found.get("pruned_run", 0)))
 
     def last_run(self) -> Run | None:
         """Return the run that began last, None where there was none."""
@@ -331,6 +357,12 @@ class Reader:
         with self._translated():
             found = self._connection.execute("select value from _meta where key = ?", (NEXUS_TALLY,)).fetchone()
         return None if found is None else NexusTally(**orjson.loads(found[0]))
+
+    def has_dead_letters(self) -> bool | None:
+        """Return whether the broker had given messages up when it was last asked, None where it never was."""
+        with self._translated():
+            found = self._connection.execute("select value from _meta where key = ?", (DEAD_LETTERS,)).fetchone()
+        return None if found is None else bool(int(found[0]))
 
     def quarantined_body(self, id_: str) -> str | None:
         """Return the body of one thing in quarantine, None where it is not there."""

@@ -33,6 +33,7 @@ from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import PATIENCE, open_as_it_is, open_for_writing, own_time, translated
 from delta_mirror.mirror.marks import CHECK, IN_STREAM, Key, check_key, dates_of, forget_dates, load_erased, note_dates
 from delta_mirror.mirror.migrations import migrate
+from delta_mirror.mirror.place import resolved
 from delta_mirror.mirror.read import Json, StreamState, read_streams
 from delta_mirror.mirror.schema import (
     CHILD_COLUMNS,
@@ -154,7 +155,7 @@ class Mirror:
         Raises:
             MirrorFileError: there is none of today's form, or it cannot be written.
         """
-        connection = open_as_it_is(path.resolve(), patience)
+        connection = open_as_it_is(resolved(path), patience)
         return cls(path, connection, "remove", {}, now)
 
     def _migrate(self) -> None:
@@ -265,6 +266,11 @@ class Mirror:
         """Return what is known of *stream*; of one never met, that it is new."""
         with self._turn, translated(self.path):
             return next(iter(read_streams(self._connection, stream)), StreamState(stream))
+
+    def read_streams(self) -> list[StreamState]:
+        """Return what is known of every stream that was ever met."""
+        with self._turn, translated(self.path):
+            return read_streams(self._connection)
 
     def count_known(self, stream: Stream, after: int, upto: int) -> int:
         """Return how many ids of *stream* have, as far as the mirror knows, last changed after *after* and up to *upto* (ticks).

@@ -30,6 +30,8 @@ from delta_mirror.nexus.sas import sign
 DEAD_LETTERS = "$DeadLetterQueue"
 TOKEN_LIFE = 3600  # seconds
 TOKEN_MARGIN = 300  # seconds before its end at which a token is made anew
+NO_LOCK = "00000000-0000-0000-0000-000000000000"
+NO_ENTITY = b"messaging entity"  # of which the broker speaks where it knows no such topic or subscription
 GONE = (404, 410)  # of a message: its lock is lost; of a subscription: there is none
 
 _log = logging.getLogger("delta_mirror.nexus")
@@ -141,6 +143,23 @@ class Bus:
             return self._read(call, answer, lambda: read_lock(answer) if "brokerproperties" in answer.headers else locked.seconds)
 
         return self._attempts.persist(call, attempt)
+
+    def knock(self) -> None:
+        """Return if the broker lets us in, raise if not; nothing is taken, locked or counted as a delivery. Errors as of `take`.
+
+        It is asked to renew a lock that nobody has. What it answers to that, 404 or 410, it answers for a subscription that
+        is not there as well, so that only its words can tell of one.
+        """
+        call = _Call("knocking at the subscription")
+
+        def attempt() -> None:
+            answer = self._ask(call, "POST", f"{self._path}/messages/{NO_LOCK}/{NO_LOCK}")
+            if answer.status not in GONE or NO_ENTITY in answer.body.lower():
+                self._read(call, answer, lambda: None)
+            else:
+                self._learn(answer)
+
+        self._attempts.persist(call, attempt)
 
     def has_dead_letters(self) -> bool:
         """Return whether the broker has given messages up; False where it does not tell. Asks once, and fails silently.

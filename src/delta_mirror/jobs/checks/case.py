@@ -8,12 +8,18 @@ Invariants:
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 from delta_mirror.config import Config
+from delta_mirror.errors import DeltaMirrorError
 from delta_mirror.jobs.status import Status, read_status
+from delta_mirror.mirror.write import Mirror
+
+ATTEMPTS = 2  # whoever waits for a diagnosis does not want to wait for minutes
+MOST_WAIT = 5  # seconds between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +73,21 @@ class Case:
             RefusedError: the mirror cannot be read.
         """
         return read_status(self.config, self.now)
+
+
+def hasty(config: Config) -> Config:
+    """Return *config* for somebody who waits for a diagnosis."""
+    http = config.http
+    return replace(config, http=replace(http, attempts=min(http.attempts, ATTEMPTS), max_wait=min(http.max_wait, MOST_WAIT)))
+
+
+def open_for_notes(case: Case) -> Mirror | None:
+    """Return the mirror, in which calls are counted and pauses are kept, None where there is none or where they cannot be."""
+    if not case.has_mirror:
+        return None
+    with suppress(DeltaMirrorError), ExitStack() as stack:  # what is wrong with it was told by the checks of the mirror
+        mirror = stack.enter_context(Mirror.as_it_is(case.config.mirror.path, now=case.clock))
+        with mirror.transaction():
+            stack.pop_all()  # what can be written stays open
+        return mirror
+    return None

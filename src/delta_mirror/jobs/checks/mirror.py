@@ -11,9 +11,9 @@ from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.checks.case import Case, Finding, ok, unknown, wrong
 from delta_mirror.jobs.session import account_name
 from delta_mirror.mirror.examine import Examined, examine_mirror
-from delta_mirror.mirror.file import SCHEMA_VERSION
+from delta_mirror.mirror.file import FIRST_RUNS, SCHEMA_VERSION
 from delta_mirror.mirror.lock import last_holder
-from delta_mirror.mirror.place import file_system_of, free_bytes, refuse_network
+from delta_mirror.mirror.place import file_system_of, free_bytes, refuse_network, resolved
 
 LEAST_ROOM = 64 * 1024 * 1024  # bytes, where the mirror is small
 LONG = 6 * 3600.0  # seconds; a run that takes longer hangs more probably than it works
@@ -22,7 +22,7 @@ LONG = 6 * 3600.0  # seconds; a run that takes longer hangs more probably than i
 def check_place(case: Case) -> Iterator[Finding]:
     """The folder is there, can be written, and lies on a disk of this machine."""
     path = case.config.mirror.path
-    folder = path.resolve().parent
+    folder = resolved(path).parent
     if not folder.is_dir():
         yield wrong("folder", f"there is no folder {folder}", f"mkdir -p {folder}, or mend [mirror] path")
         return
@@ -51,7 +51,7 @@ def check_file(case: Case) -> Iterator[Finding]:
     """The mirror is one, of this account, sound, and as open as the configuration says."""
     path = case.config.mirror.path
     if not case.has_mirror:
-        yield ok("mirror", f"{path} is not there yet; `sync deltas` makes it")
+        yield ok("mirror", f"{path} is not there yet; {FIRST_RUNS} makes it")
         return
     try:
         examined = examine_mirror(path)
@@ -105,7 +105,7 @@ def check_room(case: Case) -> Iterator[Finding]:
     except OSError:
         yield unknown("disk", "its folder is not there", "mend that first")
         return
-    told = f"{free // 2**20:,} MiB are free under {path.resolve().parent}"
+    told = f"{free // 2**20:,} MiB are free under {resolved(path).parent}"
     if free < needed:
         what = f"{told}; the next Starter Export may need {needed // 2**20:,} MiB, twice the mirror"
         yield wrong("disk", what, "make room, or move the mirror to a larger disk")

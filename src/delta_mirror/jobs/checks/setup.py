@@ -12,7 +12,12 @@ _OTHERS = 0o066  # group and others may read or write
 
 def check_configuration(case: Case) -> Iterator[Finding]:
     """The file was read by the time this is called; what it says of where to find the service is looked at when that is asked."""
-    yield ok("configuration", f"{case.config.path} can be used")
+    config = case.config
+    if config.dds is None and config.nexus is None and not config.starter.source and not case.has_mirror:
+        what = f"{config.path} names nothing to mirror: it has neither [dds] nor [nexus], and there is no mirror yet"
+        yield wrong("configuration", what, "copy config.example.toml and fill it in")
+    else:
+        yield ok("configuration", f"{config.path} can be used")
 
 
 def check_secrets(case: Case) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from delta_mirror.config import DAY, FEED_REACH
+from delta_mirror.config import DAY, FEED_REACH, DdsSection
 from delta_mirror.core.spans import span
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.jobs.checks.case import Case, Finding, ok, wrong
@@ -14,6 +14,7 @@ from delta_mirror.mirror.read import Reader
 
 STALE = DAY  # seconds
 NEAR_A_GAP = 5 * DAY  # seconds; the feed reaches back seven days
+LONG_RUN = 5  # minutes; shorter ones fit between any two
 CALLS_OF_A_QUIET_RUN = 2  # per stream (docs/promises.md, "4. Few calls")
 
 
@@ -86,16 +87,17 @@ def check_quarantine(case: Case) -> Iterator[Finding]:
 
 
 def check_budget(case: Case) -> Iterator[Finding]:
-    """The calls of a day are enough for as many runs as are made a day."""
+    """The calls of a day, and those of a minute, are enough for as many runs as are made a day."""
     dds = case.config.dds
     if dds is None:
         return
+    runs = _runs_a_day(case)
+    yield from _check_minutes(case, dds, runs)
     if not dds.calls_per_day:
         yield ok("budget", "[dds] calls_per_day is 0: no limit")
         return
     a_run = len(dds.entities) * CALLS_OF_A_QUIET_RUN
     fitting = dds.calls_per_day // a_run
-    runs = _runs_a_day(case)
     if runs is None:
         sum_ = f"{len(dds.entities)} entities x {CALLS_OF_A_QUIET_RUN} calls a run: {dds.calls_per_day} calls are enough for"
         yield ok("budget", f"{sum_} {fitting} runs a day, one every {_every(fitting)}")
@@ -104,6 +106,21 @@ def check_budget(case: Case) -> Iterator[Finding]:
     what = f"{sum_}{dds.calls_per_day} calls of a location"
     if a_run * runs > dds.calls_per_day:
         yield wrong("budget", what, f"run every {_every(fitting)} at most, follow fewer entities, or raise [dds] calls_per_day")
+    else:
+        yield ok("budget", what)
+
+
+def _check_minutes(case: Case, dds: DdsSection, runs: int | None) -> Iterator[Finding]:
+    """Say how long a run over many streams takes at the least, by the calls that are allowed a minute."""
+    streams = sum(each.is_configured for each in case.status.streams)
+    minutes = -(-streams * CALLS_OF_A_QUIET_RUN // dds.calls_per_minute) if dds.calls_per_minute else 0
+    if minutes < LONG_RUN:
+        return
+    sum_ = f"{streams} streams x {CALLS_OF_A_QUIET_RUN} calls at {dds.calls_per_minute} a minute"
+    what = f"{sum_}: a run takes {minutes} min or longer"
+    if runs is not None and runs * minutes > 24 * 60:
+        remedy = f"run every {minutes} min at most, with --if-running skip, or ask the vendor for more calls a minute"
+        yield wrong("budget", f"{what}, and {runs} are made a day", remedy)
     else:
         yield ok("budget", what)
 
