@@ -43,7 +43,9 @@ def main() -> int:
             if outcome.trouble:
                 broken.append(seed)
                 _tell(outcome.trouble)
-            _tell(f"{seed} {'BROKEN' if outcome.trouble else 'ok'} {time.monotonic() - begun:.1f} s, CPU {_cpu() - used:.1f} s")
+            said = "BROKEN" if outcome.trouble else "ok"
+            met = "; ".join(sorted(outcome.happened))
+            _tell(f"{seed} {said}, {time.monotonic() - begun:.1f} s, CPU {_cpu() - used:.1f} s: {met}")
     for name in INGREDIENTS:
         _tell(f"{happened[name]:6} {name}")
     _tell(f"{options.count} schedules from {options.seed} on, {len(broken)} broken: {broken}, CPU {_cpu():.0f} s")

@@ -36,7 +36,7 @@ def is_filled(path: Path) -> bool:
     return bool(rows_of(path, "select count(*) from sqlite_master where name = '_runs'")[0][0])
 
 
-# --- after every step ------------------------------------------------------------------------------------------------------------
+# --- after every step ----------------------------------------------------------------------------------------------------------
 
 
 def check_is_sound(path: Path, scene: Scene) -> None:
@@ -151,7 +151,7 @@ def check_nothing_completed_is_missing(path: Path, scene: Scene) -> None:
 
 def check_no_secret(scene: Scene) -> None:
     """Pass if no secret, no token and no address of a record stands where it must not: in outputs, and in files."""
-    tokens = [f"{text}" for text in (*scene.service._tokens, *scene.accela._tokens)]  # noqa: SLF001 - nothing else knows them
+    tokens = [*scene.service._tokens, *scene.accela._tokens]
     forbidden = [text.encode() for text in (*SECRETS, *tokens) if len(text) > 9]
     for path in sorted(scene.folder.rglob("*")):
         if path.is_file() and path.name != "config.toml":
@@ -160,7 +160,7 @@ def check_no_secret(scene: Scene) -> None:
             assert path.name != "err" or b"@example.com" not in body, "a value of a record stands in a message"
 
 
-# --- at the end ------------------------------------------------------------------------------------------------------------------
+# --- at the end ----------------------------------------------------------------------------------------------------------------
 
 
 def check_is_exact(path: Path, scene: Scene) -> None:

@@ -64,9 +64,19 @@ _CALLED: Mapping[str, Service] = {
     "nexus receive": "bus",
     "accela push": "accela",
 }
+_OF_ALL = ("connection reset", "slow answer", "401 in the middle", "429", "503", "HTML for JSON", "answer lost")
 _OF_SERVICE: Mapping[Service, tuple[str, ...]] = {
     "dds": tuple(name for name in ANSWERS if name != "answer lost"),
-    "bus": ("connection reset", "slow answer", "truncated body", "401 in the middle", "429", "503", "HTML for JSON", "answer lost"),
+    "bus": (
+        "connection reset",
+        "slow answer",
+        "truncated body",
+        "401 in the middle",
+        "429",
+        "503",
+        "HTML for JSON",
+        "answer lost",
+    ),
     "accela": ("connection reset", "slow answer", "401 in the middle", "429", "503", "HTML for JSON", "answer lost"),
 }
 _WEIGHTS = {
@@ -128,11 +138,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Everything of one schedule: the salon, its service, the configuration, and the steps."""
+    """Everything of one schedule: the salon, its service, the configuration, and the steps.
+
+    `records` are how many clients, employees, appointments and sales there are to begin with; `replaces` is what a PUT does to a
+    contact.
+    """
 
     seed: int
     locations: tuple[int, ...]
-    records: Mapping[str, int]
+    records: tuple[int, int, int, int]
     entities: tuple[str, ...]
     dials: Dials
     deletes: Deletes
@@ -145,12 +159,7 @@ class Schedule:
 def draw(seed: int, *, has_shim: bool = True) -> Schedule:
     """Return the schedule of *seed*; without the shim, what needs it is left out of it."""
     dice = Random(f"torture/{seed}")
-    records = {
-        "clients": dice.randrange(10, 36),
-        "employees": dice.randrange(5),
-        "appointments": dice.randrange(9),
-        "sales": dice.randrange(12),
-    }
+    records = (dice.randrange(10, 36), dice.randrange(5), dice.randrange(9), dice.randrange(12))
     schedule = Schedule(
         seed,
         dice.choice(((9,), (9, 10))),

@@ -13,9 +13,8 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from pathlib import Path
 from threading import Event
 
 from delta_mirror.simulator import MINUTE, faults
@@ -25,6 +24,7 @@ from torture import checks
 from torture.plan import COMMANDS, SIGNALS, Schedule, Step, Trouble
 from torture.scene import Process, Scene
 from torture.shim import SIGNALS as NUMBERS
+from torture.spoil import fault_of_accela, fault_of_bus, fault_of_dds
 
 PATIENCE = 120.0  # seconds
 LOOK = 0.003  # seconds between two looks at whether something has happened
@@ -78,7 +78,7 @@ class Run:
         finally:
             self._let_go()
 
-    # --- a step ----------------------------------------------------------------------------------------------------------------
+    # --- a step ------------------------------------------------------------------------------------------------------------
 
     def _do(self, step: Step) -> None:
         scene = self.scene
@@ -108,7 +108,7 @@ class Run:
         for release, _ in self._gates:
             release.set()
         self._disarm()
-        self._judge(process)
+        self.judge(process)
 
     def _watch(self, process: Process) -> None:
         """Return when *process* has ended; carry out meanwhile what was to happen at calls that are reached."""
@@ -140,7 +140,7 @@ class Run:
             if trouble.name == "file-size limit":
                 self.happened["file-size limit"] += process.code == 3
 
-    def _judge(self, process: Process) -> None:
+    def judge(self, process: Process) -> None:
         """Pass if a call has ended as it may."""
         assert process.code in ENDS, f"a defect:\n{process}"
         assert "Traceback" not in process.err, f"a defect:\n{process}"
@@ -177,7 +177,7 @@ class Run:
             if not self.scene.is_pruned and not self.scene.is_new:
                 checks.check_nothing_completed_is_missing(path, self.scene)
 
-    # --- troubles ------------------------------------------------------------------------------------------------------------
+    # --- troubles ----------------------------------------------------------------------------------------------------------
 
     def _arm(self, trouble: Trouble, step: Step) -> None:
         """Let *trouble* happen during the step that begins now; what the shim does is told to it elsewhere."""
@@ -261,7 +261,7 @@ class Run:
             self._reader.close()
             self._reader = None
 
-    # --- spoilt answers --------------------------------------------------------------------------------------------------------
+    # --- spoilt answers ----------------------------------------------------------------------------------------------------
 
     def _hold_back(self, trouble: Trouble, gate: Gate) -> None:
         scene = self.scene
@@ -275,19 +275,19 @@ class Run:
 
     def _spoil(self, trouble: Trouble) -> None:
         if trouble.where == "dds":
-            fault = _of_dds(trouble)
+            fault = fault_of_dds(trouble)
             self.scene.service.faults.append(fault)
             self._struck.append((trouble.name, lambda: fault.struck > 0))
         elif trouble.where == "bus":
-            broken = _of_bus(trouble)
+            broken = fault_of_bus(trouble)
             self.scene.bus.faults.append(broken)
             self._struck.append((trouble.name, lambda: broken.struck > 0))
         else:
-            refusal = _of_accela(trouble)
+            refusal = fault_of_accela(trouble)
             self.scene.accela.faults.append(refusal)
             self._struck.append((trouble.name, lambda: refusal.times < trouble.times if refusal.times is not None else False))
 
-    # --- the end -------------------------------------------------------------------------------------------------------------
+    # --- the end -----------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         """Let the world go quiet, and pass if two runs of each command then make everything exact."""
@@ -340,15 +340,15 @@ class Run:
             self._is_from_the_beginning = False
             return bool(checks.rows_of(path, "select 1 from _streams where gap_from is not null"))
 
-    def _clean(self, name: str, *, allowed: frozenset[int] | set[int] = frozenset({0}), is_last: Callable[[], bool] | None = None) -> None:
+    def _clean(self, name: str, *, allowed: Collection[int] = frozenset({0}), is_last: Callable[[], bool] | None = None) -> None:
         """Call a command undisturbed; a second time where the first has not sufficed."""
-        for attempt in (1, 2):
+        for _ in range(2):
             process = self.scene.start(*COMMANDS[name])
             self._wait_for(process)
-            self._judge(process)
+            self.judge(process)
             if process.code in allowed and (is_last is None or is_last()):
                 return
-        assert process.code in allowed, f"run {attempt} of a quiet world:\n{process}"
+        assert process.code in allowed, f"the second run of a quiet world:\n{process}"
 
     def _is_exact(self) -> bool:
         with self.scene.copy() as path:
@@ -359,64 +359,3 @@ class Run:
             except (AssertionError, sqlite3.Error):
                 return False
         return True
-
-
-def _of_dds(trouble: Trouble) -> faults.Fault:
-    match: faults.Match = {"after": trouble.after, "times": trouble.times}
-    match trouble.name:
-        case "connection reset":
-            return faults.reset(**match)
-        case "slow answer":
-            return faults.slow(Event(), **match)
-        case "byte by byte":
-            return faults.drip(Event(), 0.2, **match)
-        case "truncated body":
-            return faults.truncated(**match)
-        case "broken gzip":
-            return faults.bad_gzip(**match)
-        case "401 in the middle":
-            return faults.status(401, **match)
-        case "429" | "503":
-            return faults.status(int(trouble.name), **match)
-        case "429 with Retry-After" | "503 with Retry-After":
-            return faults.status(int(trouble.name[:3]), retry_after=int(trouble.value), **match)
-        case "HTML for JSON":
-            return faults.html(200 if trouble.value < 0.5 else 404, **match)
-        case "redirect":
-            return faults.redirect("http://127.0.0.1:9/elsewhere", **match)
-        case "wrong length":
-            return faults.wrong_length(-40 if trouble.value < 0.7 else 40, **match)
-        case _:
-            return faults.error_in_200(**match)
-
-
-def _of_bus(trouble: Trouble) -> BusFault:
-    after, times = trouble.after, trouble.times
-    match trouble.name:
-        case "connection reset":
-            return BusFault("reset", after=after, times=times)
-        case "slow answer":
-            return BusFault("slow", after=after, times=1, release=Event())
-        case "truncated body":
-            return BusFault("half", after=after, times=times)
-        case "answer lost":
-            return BusFault("drop", after=after, times=times)
-        case "HTML for JSON":
-            return BusFault("answer", after=after, times=times, status=200, body=b"<html>no broker</html>")
-        case _:
-            return BusFault("answer", after=after, times=times, status=int(trouble.name[:3]))
-
-
-def _of_accela(trouble: Trouble) -> AccelaFault:
-    after, times = trouble.after // 2, trouble.times
-    match trouble.name:
-        case "connection reset":
-            return AccelaFault("lost", after=after, times=times, written="no")
-        case "answer lost":
-            return AccelaFault("lost", method="PUT", after=after // 4, times=times, written="at once")
-        case "slow answer":
-            return AccelaFault("slow", after=after, times=1, release=Event(), written="at once")
-        case "HTML for JSON":
-            return AccelaFault("answer", after=after, times=times, status=200, body="<html>sign in</html>")
-        case _:
-            return AccelaFault("answer", after=after, times=times, status=int(trouble.name[:3]))

@@ -86,7 +86,8 @@ class Scene:
     def __enter__(self) -> Self:
         schedule = self.schedule
         self.world = World(seed=schedule.seed, tenants={TENANT: schedule.locations})
-        self.world.populate(over=3 * DAY, **dict(schedule.records))
+        number = schedule.records
+        self.world.populate(over=3 * DAY, clients=number[0], employees=number[1], appointments=number[2], sales=number[3])
         self.linked = self.world.ids("Client")[:LINKED]
         self.service = self._stack.enter_context(Service(self.world, schedule.dials))
         dials = BusDials(lock_seconds=60, max_delivery_count=1000, duplicates=0.1, patience=0.2)
@@ -108,7 +109,7 @@ class Scene:
                 each.popen.wait()
         self._stack.close()
 
-    # --- what is told --------------------------------------------------------------------------------------------------------
+    # --- what is told ------------------------------------------------------------------------------------------------------
 
     def configure(self, *, timeout: int = 30, attempts: int = 2) -> None:
         """Write the configuration; no pause between two attempts."""
@@ -201,7 +202,7 @@ class Scene:
         if self.accela.contacts[contact] == self._before[contact]:
             self.wasted.append(contact)
 
-    # --- the program ---------------------------------------------------------------------------------------------------------
+    # --- the program -------------------------------------------------------------------------------------------------------
 
     def orders(self, troubles: Sequence[Any] = (), *, wrong_by: float = 0.0) -> Orders:
         """Return orders for the next call: the clock of the world, wrong by so many seconds."""
