@@ -149,6 +149,21 @@ def check_nothing_completed_is_missing(path: Path, scene: Scene) -> None:
     assert not missing, f"{len(missing)} messages were completed and are not stored"
 
 
+def check_calls_are_counted(path: Path, scene: Scene) -> None:
+    """Pass if no call has reached the public API that the mirror has not counted before."""
+    [(counted,)] = rows_of(path, "select coalesce(sum(calls), 0) from _calls")
+    sent = sum(call.endpoint in ("changes", "latest", "enums") for call in list(scene.service.calls))
+    assert sent <= counted, f"{sent} calls were sent, {counted} are counted"
+
+
+def check_backup(scene: Scene) -> None:
+    """Pass if a backup that lies there is whole, and a mirror."""
+    path = scene.folder / "backup.db"
+    if path.exists():
+        assert rows_of(path, "pragma integrity_check") == [("ok",)], "the backup is damaged"
+        assert is_filled(path), "the backup is no mirror"
+
+
 def check_no_secret(scene: Scene) -> None:
     """Pass if no secret, no token and no address of a record stands where it must not: in outputs, and in files."""
     tokens = [*scene.service._tokens, *scene.accela._tokens]

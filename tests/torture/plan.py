@@ -9,7 +9,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal, TypeAlias
 
@@ -141,7 +141,7 @@ class Schedule:
     """Everything of one schedule: the salon, its service, the configuration, and the steps.
 
     `records` are how many clients, employees, appointments and sales there are to begin with; `replaces` is what a PUT does to a
-    contact.
+    contact; `manner` are the options before every command.
     """
 
     seed: int
@@ -153,7 +153,8 @@ class Schedule:
     parallel: int
     size: int
     replaces: bool
-    steps: tuple[Step, ...] = field(default=())
+    steps: tuple[Step, ...] = ()
+    manner: tuple[str, ...] = ()
 
 
 def draw(seed: int, *, has_shim: bool = True) -> Schedule:
@@ -176,7 +177,8 @@ def draw(seed: int, *, has_shim: bool = True) -> Schedule:
     if "accela push" in names and dice.random() < 0.8:
         names.insert(1, "accela link")
     steps = tuple(_step(dice, name) for name in names)
-    schedule = replace(schedule, steps=steps)
+    manner = dice.choice(((), ("--verbose",), ("--log-format", "json"), ("--quiet",)))
+    schedule = replace(schedule, steps=steps, manner=manner)
     return schedule if has_shim else _without_shim(schedule)
 
 

@@ -92,17 +92,14 @@ class Run:
         wal = scene.folder / "mirror.db-wal"
         if wal.exists() and wal.stat().st_size and self._reader is None:
             self.happened["WAL left behind"] += 1
-        waits = any(each.name in ("slow answer", "byte by byte", "wrong length") for each in step.troubles)
+        waits = any(each.name in ("slow answer", "wrong length") for each in step.troubles)
         scene.configure(timeout=1 if waits else 30)
         for trouble in step.troubles:
             self._arm(trouble, step)
         wrong = sum(each.value for each in step.troubles if each.name == "clock wrong")
         orders = scene.orders([each for each in step.troubles if each.where in ("write", "sync", "read", "open")], wrong_by=wrong)
         limit = next((int(each.value) for each in step.troubles if each.name == "file-size limit"), None)
-        arguments = list(COMMANDS[step.name])
-        if any(each.name == "byte by byte" for each in step.troubles):
-            arguments += ["--deadline", "1s"]
-        process = scene.start(*arguments, orders=orders, limit=limit)
+        process = scene.start(*COMMANDS[step.name], orders=orders, limit=limit)
         self._watch(process)
         self._note(step, process, orders.struck())
         for release, _ in self._gates:
@@ -174,8 +171,10 @@ class Run:
                 return
             checks.check_is_sound(path, self.scene)
             checks.check_log(path, from_the_beginning=self._is_from_the_beginning)
+            checks.check_backup(self.scene)
             if not self.scene.is_pruned and not self.scene.is_new:
                 checks.check_nothing_completed_is_missing(path, self.scene)
+                checks.check_calls_are_counted(path, self.scene)
 
     # --- troubles ----------------------------------------------------------------------------------------------------------
 
@@ -207,6 +206,8 @@ class Run:
             return lambda process: self._move(name)
         if name == "changes in the middle":
             return lambda process: self._change()
+        if name == "byte by byte":
+            return lambda process: self._end_dripping(process, trouble)
         return None
 
     def _signal(self, process: Process, trouble: Trouble) -> None:
@@ -216,6 +217,13 @@ class Run:
             self._wait_for(process)  # the answer is held back still
         elif trouble.value > 0.9:
             process.popen.send_signal(NUMBERS[trouble.name])  # somebody is impatient
+
+    def _end_dripping(self, process: Process, trouble: Trouble) -> None:
+        """Let nobody wait for the end of an answer that comes byte by byte: end the program, or let the rest come."""
+        self.happened[trouble.name] += 1
+        if trouble.value < 0.5:
+            process.popen.send_signal(signal.SIGTERM)
+            self._wait_for(process)
 
     def _second(self, process: Process, trouble: Trouble) -> None:
         """Call the program while another run holds the mirror, and wait for what has to end at once."""
@@ -266,6 +274,8 @@ class Run:
     def _hold_back(self, trouble: Trouble, gate: Gate) -> None:
         scene = self.scene
         match trouble.where:
+            case "dds" if trouble.name == "byte by byte":
+                scene.service.faults.append(faults.drip(gate, 0.2, after=trouble.after))
             case "dds":
                 scene.service.faults.append(faults.slow(gate, after=trouble.after))
             case "bus":

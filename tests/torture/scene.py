@@ -217,7 +217,7 @@ class Scene:
         bound = [] if limit is None else ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "-"]
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             popen = subprocess.Popen(
-                [*bound, SYNC, *arguments],
+                [*bound, SYNC, *self.schedule.manner, *arguments],
                 cwd=self.folder,
                 env={**environment, **(orders or self.orders()).environment(self.shim)},
                 stdin=subprocess.DEVNULL,

@@ -21,8 +21,6 @@ def fault_of_dds(trouble: Trouble) -> faults.Fault:
             return faults.reset(**match)
         case "slow answer":
             return faults.slow(Event(), **match)
-        case "byte by byte":
-            return faults.drip(Event(), 0.2, **match)
         case "truncated body":
             return faults.truncated(**match)
         case "broken gzip":

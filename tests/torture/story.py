@@ -39,7 +39,7 @@ def carry_out(schedule: Schedule, folder: Path, shim: Path | None, *, keep: Path
         if keep is not None:
             shutil.copytree(folder, keep / str(schedule.seed), dirs_exist_ok=True)
     shutil.rmtree(folder)
-    return Outcome(run.happened, trouble)
+    return Outcome(+run.happened, trouble)
 
 
 def _told(schedule: Schedule, scene: Scene, error: Exception) -> str:
