@@ -10,7 +10,32 @@ from torture.shim import compile_into
 from torture.story import carry_out
 
 # Of each seed what it is here for. `python -m torture` tells of every seed what happened.
-CHOSEN: Mapping[int, tuple[str, ...]] = {}
+CHOSEN: Mapping[int, tuple[str, ...]] = {
+    257: ("HTML for JSON",),
+    360: ("disk full", "full-starter", "nexus ingest", "reader in a long transaction", "torn write"),
+    538: ("429 with Retry-After",),
+    592: (
+        "SIGKILL",
+        "WAL left behind",
+        "accela link",
+        "accela push",
+        "clock wrong",
+        "deltas",
+        "file-size limit",
+        "nexus receive",
+    ),
+    630: ("broken gzip",),
+    640: ("byte by byte", "prune", "status"),
+    2041: ("503 with Retry-After", "Ctrl-C", "backup"),
+    2406: ("changes in the middle", "clock jumps", "wrong length"),
+    2466: ("error in a 200",),
+    2538: ("503", "EIO", "SIGTERM", "two runs at once"),
+    2757: ("truncated body",),
+    2947: ("changes", "slow answer"),
+    3087: ("401 in the middle", "connection reset", "file moved away"),
+    3838: ("429", "answer lost"),
+    4071: ("huge page", "new file grown", "redirect", "verify"),
+}
 
 
 @pytest.fixture(scope="module")
