@@ -97,7 +97,8 @@ class Run:
         for trouble in step.troubles:
             self._arm(trouble, step)
         wrong = sum(each.value for each in step.troubles if each.name == "clock wrong")
-        orders = scene.orders([each for each in step.troubles if each.where in ("write", "sync", "read", "open")], wrong_by=wrong)
+        counted = [each for each in step.troubles if each.where in ("write", "sync", "read", "open")]
+        orders = scene.orders(counted, part="backup" if step.name == "backup" else "mirror.db", wrong_by=wrong)
         limit = next((int(each.value) for each in step.troubles if each.name == "file-size limit"), None)
         process = scene.start(*COMMANDS[step.name], orders=orders, limit=limit)
         self._watch(process)

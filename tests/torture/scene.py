@@ -31,7 +31,7 @@ from delta_mirror.simulator.clock import epoch_seconds
 from delta_mirror.simulator.export import Quirks, write_export
 from delta_mirror.simulator.profiles import profile_message
 from delta_mirror.simulator.subscription import BusDials
-from torture.plan import Schedule
+from torture.plan import Schedule, Trouble
 from torture.shim import Orders
 
 SYNC = Path(sys.executable).with_name("sync")
@@ -204,10 +204,10 @@ class Scene:
 
     # --- the program -------------------------------------------------------------------------------------------------------
 
-    def orders(self, troubles: Sequence[Any] = (), *, wrong_by: float = 0.0) -> Orders:
+    def orders(self, troubles: Sequence[Trouble] = (), *, part: str = "mirror.db", wrong_by: float = 0.0) -> Orders:
         """Return orders for the next call: the clock of the world, wrong by so many seconds."""
         ahead = epoch_seconds(self.world.now) - time.time() + wrong_by
-        return Orders(troubles, ahead, self.folder / f"report-{len(self.calls)}")
+        return Orders(troubles, part, ahead, self.folder / f"report-{len(self.calls)}")
 
     def start(self, *arguments: str, orders: Orders | None = None, limit: int | None = None) -> Process:
         """Return a call of the program that has just begun; *limit* is the largest size of a file, in KiB."""

@@ -46,11 +46,13 @@ class Orders:
     """What the shim is to do to one process: a rule for each of *troubles*, and the clock.
 
     Attributes:
+        part: of the paths of the files that a failing disk is under; a signal comes at any file.
         ahead: seconds that the program's clock is ahead of the machine's.
         report: the file that the shim writes the numbers of the troubles to that have struck.
     """
 
     troubles: Sequence[Trouble]
+    part: str
     ahead: float
     report: Path
 
@@ -60,7 +62,7 @@ class Orders:
             return {}
         return {
             "LD_PRELOAD": str(shim),
-            "TORTURE_RULES": "\n".join(map(_rule, self.troubles)),
+            "TORTURE_RULES": "\n".join(_rule(trouble, self.part) for trouble in self.troubles),
             "TORTURE_CLOCK": repr(self.ahead),
             "TORTURE_REPORT": str(self.report),
         }
@@ -72,9 +74,8 @@ class Orders:
         return {self.troubles[int(line)].name for line in self.report.read_text(encoding="ascii").split()}
 
 
-def _rule(trouble: Trouble) -> str:
-    # Every file that is written counts for a signal: mirror, WAL, lock, backup, metrics. A disk fails under the mirror alone.
-    part = "-" if trouble.where == "open" or trouble.name in SIGNALS else "mirror.db"
+def _rule(trouble: Trouble, part: str) -> str:
+    part = "-" if trouble.where == "open" or trouble.name in SIGNALS else part
     match trouble.name:
         case "disk full":
             action = f"errno:{errno.ENOSPC}"
