@@ -54,6 +54,13 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "status": ("status",),
     "changes": ("changes",),
 }
+OPTIONS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "deltas": (("--entity", "Client"), ("--since", "2026-05-02T00:00:00Z"), ("--dry-run",), ("--json",), ("--deadline", "1s")),
+    "full-starter": (("--dry-run",), ("--location", "9"), ("--entity", "Client")),
+    "nexus ingest": (("--dry-run",),),
+    "nexus receive": (("--max", "2"),),
+    "accela push": (("--limit", "1"), ("--dry-run",)),
+}
 INGREDIENTS = (*SIGNALS, *DISK, *ANSWERS, *CLOCK, *AROUND, *FOUND, *COMMANDS)
 NEEDS_SHIM = frozenset({"disk full", "EIO", "torn write", *CLOCK, "429", "429 with Retry-After", "503 with Retry-After"})
 """What is left out on a machine without a C compiler: what the shim does, and pauses that only its clock can end."""
@@ -127,13 +134,15 @@ class Step:
     changes: int
     messages: int
     troubles: tuple[Trouble, ...] = ()
+    options: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         told = [
             f"{each.name} ({each.where} {each.after}+{each.times}, {each.value:g})" if each.where else each.name
             for each in self.troubles
         ]
-        return f"{self.name}, {self.changes} changes, {self.messages} messages: {'; '.join(told) or 'nothing'}"
+        called = " ".join((self.name, *self.options))
+        return f"{called}, {self.changes} changes, {self.messages} messages: {'; '.join(told) or 'nothing'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +186,7 @@ def draw(seed: int, *, has_shim: bool = True) -> Schedule:
     if "accela push" in names and dice.random() < 0.8:
         names.insert(1, "accela link")
     steps = tuple(_step(dice, name) for name in names)
+    steps = tuple(replace(step, options=_options(dice, step.name)) for step in steps)
     manner = dice.choice(((), ("--verbose",), ("--log-format", "json"), ("--quiet",)))
     schedule = replace(schedule, steps=steps, manner=manner)
     return schedule if has_shim else _without_shim(schedule)
@@ -236,6 +246,10 @@ def _step(dice: Random, name: str) -> Step:
     for trouble in troubles:
         single.setdefault("clock" if trouble.name in CLOCK else trouble.name, trouble)
     return Step(name, dice.choice((0, 3, 8, 15)), dice.choice((0, 2, 5)), tuple(single.values()))
+
+
+def _options(dice: Random, name: str) -> tuple[str, ...]:
+    return dice.choice(OPTIONS[name]) if name in OPTIONS and dice.random() < 0.25 else ()
 
 
 def _few(dice: Random, most: int) -> int:

@@ -21,6 +21,7 @@ from delta_mirror.simulator import MINUTE, faults
 from delta_mirror.simulator.accela import AccelaFault
 from delta_mirror.simulator.bus import BusFault
 from torture import checks
+from torture.pauses import Pauses
 from torture.plan import COMMANDS, SIGNALS, Schedule, Step, Trouble
 from torture.scene import Process, Scene
 from torture.shim import SIGNALS as NUMBERS
@@ -62,6 +63,7 @@ class Run:
         self._reader: sqlite3.Connection | None = None
         self._is_new_mirror = False
         self._is_from_the_beginning = True
+        self._pauses = Pauses()
 
     def carry_out(self) -> None:
         """Do it all.
@@ -82,6 +84,25 @@ class Run:
 
     def _do(self, step: Step) -> None:
         scene = self.scene
+        self._prepare(step)
+        for trouble in step.troubles:
+            self._arm(trouble, step)
+        wrong = sum(each.value for each in step.troubles if each.name == "clock wrong")
+        counted = [each for each in step.troubles if each.where in ("write", "sync", "read", "open")]
+        orders = scene.orders(counted, part="backup" if step.name == "backup" else "mirror.db", wrong_by=wrong)
+        limit = next((int(each.value) for each in step.troubles if each.name == "file-size limit"), None)
+        calls = len(scene.service.calls)
+        process = scene.start(*COMMANDS[step.name], *step.options, orders=orders, limit=limit)
+        self._watch(process)
+        self._note(step, process, orders.struck())
+        self._disarm()
+        self.judge(process)
+        self._pauses.check(step, scene.service.calls[calls:])
+        self._pauses.learn(step, scene.service.calls[calls:], process.code)
+
+    def _prepare(self, step: Step) -> None:
+        """Let happen what happens before *step*, and give it what it reads."""
+        scene = self.scene
         scene.change(step.changes)
         scene.message(step.messages)
         if step.name in ("full-starter", "verify"):
@@ -94,19 +115,6 @@ class Run:
             self.happened["WAL left behind"] += 1
         waits = any(each.name in ("slow answer", "wrong length") for each in step.troubles)
         scene.configure(timeout=1 if waits else 30)
-        for trouble in step.troubles:
-            self._arm(trouble, step)
-        wrong = sum(each.value for each in step.troubles if each.name == "clock wrong")
-        counted = [each for each in step.troubles if each.where in ("write", "sync", "read", "open")]
-        orders = scene.orders(counted, part="backup" if step.name == "backup" else "mirror.db", wrong_by=wrong)
-        limit = next((int(each.value) for each in step.troubles if each.name == "file-size limit"), None)
-        process = scene.start(*COMMANDS[step.name], orders=orders, limit=limit)
-        self._watch(process)
-        self._note(step, process, orders.struck())
-        for release, _ in self._gates:
-            release.set()
-        self._disarm()
-        self.judge(process)
 
     def _watch(self, process: Process) -> None:
         """Return when *process* has ended; carry out meanwhile what was to happen at calls that are reached."""
@@ -145,6 +153,8 @@ class Run:
 
     def _disarm(self) -> None:
         scene = self.scene
+        for release, _ in self._gates:
+            release.set()
         for queue in (scene.service.faults, scene.bus.faults, scene.accela.faults):
             for fault in queue:
                 if fault.release is not None:
@@ -164,6 +174,7 @@ class Run:
         """From now on another mirror grows: what was done to the old one is known to nobody."""
         self._is_new_mirror = False
         self.scene.is_new = True
+        self._pauses.forget()
         self._is_from_the_beginning = True
 
     def _check(self) -> None:

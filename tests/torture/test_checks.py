@@ -3,13 +3,15 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from delta_mirror.simulator import CLIENT_SECRET
+from delta_mirror.simulator import CLIENT_SECRET, SECOND, START, Call, Dials
 from torture import checks
-from torture.plan import COMMANDS, Schedule, draw
+from torture.pauses import Pauses
+from torture.plan import COMMANDS, Schedule, Step, Trouble
 from torture.run import Run
 from torture.scene import Scene
 from torture.shim import compile_into
@@ -17,18 +19,14 @@ from torture.shim import compile_into
 Check = Callable[[Path, Scene], object]
 
 
-def _quiet() -> Schedule:
-    schedule = draw(1, has_shim=False)
-    return Schedule(
-        1, (9,), (12, 0, 0, 4), ("Client", "Sale"), schedule.dials.__class__(), "remove", 1, schedule.size, replaces=False
-    )
+QUIET = Schedule(1, (9,), (12, 0, 0, 4), ("Client", "Sale"), Dials(), "remove", parallel=1, size=20, replaces=False)
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A scene in which everything was done once, and everything is as it should be. Tests leave it so."""
     folder = tmp_path_factory.mktemp("scene")
-    with Scene(_quiet(), folder, compile_into(folder)) as scene:
+    with Scene(QUIET, folder, compile_into(folder)) as scene:
         scene.world.edit(scene.linked[0], FirstName="Before")
         for name in ("deltas", "nexus receive", "accela link", "accela push"):
             process = scene.start(*COMMANDS[name])
@@ -149,3 +147,18 @@ def test_call_that_ends_with_a_defect_is_noticed(scene: Scene) -> None:
     with pytest.raises(AssertionError, match="a defect"):
         run.judge(process)
     process.code = 0
+
+
+def test_call_within_a_pause_is_noticed() -> None:
+    asked = Trouble("429 with Retry-After", "dds", value=100.0)
+    refused = Call("GET", "/", {}, {}, at=START, endpoint="changes", location=9, status=429)
+    early = replace(refused, at=START + 99 * SECOND, status=200)
+    pauses = Pauses()
+    pauses.learn(Step("deltas", 0, 0, (asked,)), [refused], 3)
+    for harmless in (replace(early, at=START + 100 * SECOND), replace(early, location=10), replace(early, endpoint="tenants")):
+        pauses.check(Step("deltas", 0, 0), [harmless])
+    pauses.check(Step("deltas", 0, 0, (Trouble("clock wrong", value=3000.0),)), [early])
+    with pytest.raises(AssertionError, match="within a pause"):
+        pauses.check(Step("deltas", 0, 0), [early])
+    pauses.forget()
+    pauses.check(Step("deltas", 0, 0), [early])
