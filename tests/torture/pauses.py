@@ -21,12 +21,11 @@ class Pauses:
         self._until: dict[int | None, int] = {}
 
     def check(self, step: Step, calls: Sequence[Call]) -> None:
-        """Pass if none of the *calls* of *step* came within a pause of an earlier one."""
+        """Pass if none of the public *calls* of *step* came within a pause of an earlier one."""
         if _names(step) & set(CLOCK):
             return
         for call in calls:
-            if call.endpoint in PUBLIC:
-                assert call.at >= self._until.get(call.location, 0), f"location {call.location} was called within a pause"
+            assert call.at >= self._until.get(call.location, 0), f"location {call.location} was called within a pause"
 
     def learn(self, step: Step, calls: Sequence[Call], code: int | None) -> None:
         """Note the pauses that *step* was asked for, if it could note them itself."""
@@ -34,7 +33,7 @@ class Pauses:
             return
         for trouble in step.troubles:
             for call in calls if trouble.name.endswith("Retry-After") else ():
-                if call.endpoint in PUBLIC and call.status == int(trouble.name[:3]):
+                if call.status == int(trouble.name[:3]):
                     until = call.at + int(trouble.value) * SECOND
                     self._until[call.location] = max(until, self._until.get(call.location, 0))
 

@@ -21,7 +21,7 @@ from delta_mirror.simulator import MINUTE, faults
 from delta_mirror.simulator.accela import AccelaFault
 from delta_mirror.simulator.bus import BusFault
 from torture import checks
-from torture.pauses import Pauses
+from torture.pauses import PUBLIC, Pauses
 from torture.plan import COMMANDS, SIGNALS, Schedule, Step, Trouble
 from torture.scene import Process, Scene
 from torture.shim import SIGNALS as NUMBERS
@@ -91,14 +91,17 @@ class Run:
         counted = [each for each in step.troubles if each.where in ("write", "sync", "read", "open")]
         orders = scene.orders(counted, part="backup" if step.name == "backup" else "mirror.db", wrong_by=wrong)
         limit = next((int(each.value) for each in step.troubles if each.name == "file-size limit"), None)
-        calls = len(scene.service.calls)
+        before = len(scene.service.calls)
+        counts = scene.mirror.exists() or "--dry-run" not in step.options
         process = scene.start(*COMMANDS[step.name], *step.options, orders=orders, limit=limit)
         self._watch(process)
         self._note(step, process, orders.struck())
         self._disarm()
         self.judge(process)
-        self._pauses.check(step, scene.service.calls[calls:])
-        self._pauses.learn(step, scene.service.calls[calls:], process.code)
+        calls = [call for call in scene.service.calls[before:] if call.endpoint in PUBLIC]
+        self._pauses.check(step, calls)
+        self._pauses.learn(step, calls, process.code)
+        scene.to_be_counted += len(calls) if counts else 0
 
     def _prepare(self, step: Step) -> None:
         """Let happen what happens before *step*, and give it what it reads."""

@@ -77,6 +77,7 @@ class Scene:
         self.calls: list[Process] = []
         self.told: list[bytes] = []  # every message of Nexus, published or in a file, in the order of their numbers
         self.wasted: list[str] = []  # contacts that were written and did not change by it
+        self.to_be_counted = 0  # calls of the public API, without those of a dry run that had no mirror to count them in
         self.is_pruned = False
         self.is_new = False  # the mirror is not the one that the messages were first stored in
         self._dice = Random(f"scene/{schedule.seed}")
