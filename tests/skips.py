@@ -6,7 +6,7 @@ import pytest
 _OPENSSH = "needs OpenSSH's server, which CI installs"
 _PUTTY = "needs PuTTY's converter of keys, which CI installs"
 EXPECTED_SKIPS: dict[str, str] = {
-    "tests/torture/test_torture.py::test_mirror_withstands_everything_at_once": "needs a C compiler to be whole",
+    "tests/torture/test_torture.py::test_mirror_withstands_everything_at_once": "needs a C compiler, and glibc",
     "tests/commands/test_doctor.py::test_disk_without_room_for_the_next_starter": "mounts need root",
     "tests/commands/test_doctor.py::test_network_file_system_is_found_and_refused_by_what_writes": "mounts need root",
     "tests/edges/test_hostile_file.py::test_schema_cannot_be_written_as_if_it_were_a_table": "Python can say so from 3.12 on",
