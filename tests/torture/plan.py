@@ -99,7 +99,21 @@ _WEIGHTS = {
     "status": 1,
     "changes": 1,
 }
-_READING = ("status", "changes", "backup")
+# How often each of them writes and reads, about, when a day's work waits: where instants are drawn from.
+_WRITES = {
+    "deltas": 250,
+    "full-starter": 130,
+    "verify": 70,
+    "nexus ingest": 100,
+    "nexus receive": 200,
+    "accela link": 35,
+    "accela push": 65,
+    "backup": 100,
+    "prune": 30,
+    "status": 2,
+    "changes": 2,
+}
+_READS, _SYNCS, _OPENS, _CALLS = 80, 7, 700, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,37 +259,34 @@ def _step(dice: Random, name: str) -> Step:
     single: dict[str, Trouble] = {}
     for trouble in troubles:
         single.setdefault("clock" if trouble.name in CLOCK else trouble.name, trouble)
-    return Step(name, dice.choice((0, 3, 8, 15)), dice.choice((0, 2, 5)), tuple(single.values()))
+    return Step(name, dice.choice((0, 3, 8, 15)), dice.choice((0, 4, 12)), tuple(single.values()))
 
 
 def _options(dice: Random, name: str) -> tuple[str, ...]:
     return dice.choice(OPTIONS[name]) if name in OPTIONS and dice.random() < 0.25 else ()
 
 
-def _few(dice: Random, most: int) -> int:
-    """Return a number from 0 on, small ones far more often than large ones."""
-    return int(most * dice.random() ** 3)
+def _instant(dice: Random, name: str, where: str) -> int:
+    """Return how many times *name* does what counts before the instant comes: early ones more often than late ones."""
+    most = {"write": _WRITES[name], "sync": _SYNCS, "read": _READS, "open": _OPENS}.get(where, _CALLS)
+    return int(most * dice.random() ** (1.0 if where == "open" else 1.5 if where in ("write", "sync", "read") else 2.5))
 
 
 def _signal(dice: Random, name: str) -> Trouble:
     kind = dice.choice(SIGNALS)
-    lot = dice.random()
-    if name in _CALLED and dice.random() < 0.5:
-        return Trouble(kind, _CALLED[name], _few(dice, 30), value=lot)
     where = dice.choice(("write", "write", "write", "sync", "open"))
-    most = {"write": 120, "sync": 6, "open": 700}[where]
-    return Trouble(kind, where, dice.randrange(most) if where == "open" else _few(dice, most), value=lot)
+    if name in _CALLED and dice.random() < 0.4:
+        where = _CALLED[name]
+    return Trouble(kind, where, _instant(dice, name, where), value=dice.random())
 
 
 def _disk(dice: Random, name: str) -> Trouble:
     kind = dice.choice(DISK)
     if kind == "file-size limit":
         return Trouble(kind, value=dice.choice((0, 16, 40, 120, 200, 300)))
-    if kind == "torn write":
-        return Trouble(kind, "write", _few(dice, 120))
     where = dice.choice(("write", "write", "sync", "read")) if kind == "EIO" else "write"
-    most = {"write": 120, "sync": 4, "read": 60}[where]
-    return Trouble(kind, where, _few(dice, most), dice.choice((1, 1, 3, 0)))
+    times = 1 if kind == "torn write" else dice.choice((1, 1, 3, 0))
+    return Trouble(kind, where, _instant(dice, name, where), times)
 
 
 def _answer(dice: Random, name: str) -> Trouble | None:
@@ -284,17 +295,19 @@ def _answer(dice: Random, name: str) -> Trouble | None:
         return None
     kind = dice.choice(_OF_SERVICE[service])
     value = dice.choice((0.0, 1.0, 120.0, 4000.0)) if kind.endswith("Retry-After") else dice.random()
-    return Trouble(kind, service, _few(dice, 30), dice.choice((1, 1, 2, 4)), value)
+    return Trouble(kind, service, _instant(dice, name, service), dice.choice((1, 1, 2, 4)), value)
 
 
 def _clock(dice: Random, name: str) -> Trouble:
     if dice.random() < 0.5:
         return Trouble("clock wrong", value=dice.choice((-1, 1)) * dice.choice((2400.0, 3 * 86400.0, 400 * 86400.0)))
-    return Trouble("clock jumps", "write", _few(dice, 60), value=dice.choice((-1, 1)) * dice.choice((7200.0, 3 * 86400.0)))
+    return Trouble(
+        "clock jumps", "write", _instant(dice, name, "write"), value=dice.choice((-1, 1)) * dice.choice((7200.0, 3 * 86400.0))
+    )
 
 
 def _around(dice: Random, name: str) -> Trouble:
     if name not in _CALLED or dice.random() < 0.3:
         return Trouble("reader in a long transaction")
     kind = dice.choice(("two runs at once", "file moved away", "new file grown", "changes in the middle"))
-    return Trouble(kind, _CALLED[name], _few(dice, 12), value=dice.random())
+    return Trouble(kind, _CALLED[name], _instant(dice, name, _CALLED[name]), value=dice.random())

@@ -99,7 +99,7 @@ class Scene:
         self.accela.before_write, self.accela.after_write = self._before_write, self._after_write
         self._write_links()
         self.export()
-        self.message(4)
+        self.message(10)
         self.configure()
         return self
 
