@@ -12,6 +12,7 @@ Invariants:
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -64,8 +65,14 @@ class Process:
         """What it has written to standard error."""
         return (self.folder / "err").read_text(encoding="utf-8", errors="replace")
 
+    def told_where_it_is(self) -> "Process":
+        """Return it, ended, with what its threads were at on its standard error."""
+        self.popen.send_signal(signal.SIGABRT)
+        self.code = self.popen.wait()
+        return self
+
     def __str__(self) -> str:
-        return f"$ sync {' '.join(self.arguments)}  -> {self.code}\n{self.out[-1500:]}{self.err[-1500:]}"
+        return f"$ sync {' '.join(self.arguments)}  -> {self.code}\n{self.out[-1500:]}{self.err[-5000:]}"
 
 
 class Scene:
@@ -214,7 +221,9 @@ class Scene:
         """Return a call of the program that has just begun; *limit* is the largest size of a file, in KiB."""
         folder = self.folder / "calls" / f"{len(self.calls)}"
         folder.mkdir(parents=True)
-        environment = {"PATH": os.defpath, "HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+        # No compiled modules: a full disk would cut them. The fault handler tells where a process was that does not end.
+        python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONFAULTHANDLER": "1"}
+        environment = {"PATH": os.defpath, "HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8", **python}
         bound = [] if limit is None else ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "-"]
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             popen = subprocess.Popen(
