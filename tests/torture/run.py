@@ -27,7 +27,7 @@ from torture.scene import Process, Scene
 from torture.shim import SIGNALS as NUMBERS
 from torture.spoil import fault_of_accela, fault_of_bus, fault_of_dds
 
-PATIENCE = 300.0  # seconds; a machine may have much else to do
+PATIENCE = 600.0  # seconds; a machine may have much else to do, and its disk too
 LOOK = 0.003  # seconds between two looks at whether something has happened
 # What a call may end with that is struck by anything: all but a defect. A signal may strike before anybody listens for it.
 ENDS = {0, 2, 3, 4, 5, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}
