@@ -12,6 +12,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+SEED ?= 1
+COUNT ?= 100
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -38,6 +40,10 @@ setup: $(DEV_STAMP)  ## make .venv and install into it, again only after pyproje
 .PHONY: test
 test: $(DEV_STAMP)  ## all tests; TESTS="tests/rules -k plan" for some, WORKERS=0 for one process
 	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+.PHONY: torture
+torture: $(DEV_STAMP)  ## everything at once against the installed program; SEED=7 COUNT=1 for one schedule again, KEEP=FOLDER for its files
+	@cd tests && ../$(BIN)/python -m torture --seed $(SEED) --count $(COUNT) $(if $(KEEP),--keep '$(abspath $(KEEP))')
 
 .PHONY: docs
 docs: $(DEV_STAMP)  ## only the tests that hold the documentation against the code

@@ -703,6 +703,26 @@ def test_a_stream_refused_for_over_a_day_has_a_gap(shop: Shop, world: World) -> 
     assert shop.stream("Client")["state"] == "following"
 
 
+def test_clock_that_was_days_ahead_takes_no_changes_with_it_where_the_service_sends_no_time(shop: Shop, world: World) -> None:
+    some_clients(world, 20)
+    only_clients(shop)
+    shop.service.dials = Dials(date_header=False)
+    days = 3
+
+    def now() -> float:
+        return epoch_seconds(world.now) + days * 86_400
+
+    assert run_deltas(shop.config(), now=now).outcome == "done"
+    days = 0  # somebody has set the clock
+    for _ in range(2):
+        world.advance(HOUR)
+        world.edit(world.ids("Client")[0], FirstName="Later")
+        assert run_deltas(shop.config(), now=now).outcome == "done"
+        assert_exact(shop.mirror, world)
+        assert shop.stream()["gap_from"] is None
+        assert abs((read_ticks(shop.stream()["caught_up_at"]) or 0) - world.now) < MINUTE
+
+
 def test_a_quiet_stream_is_not_a_gap(shop: Shop, world: World) -> None:
     some_clients(world, 20)
     only_clients(shop)

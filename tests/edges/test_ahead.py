@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from delta_mirror.core.model import Instant, Page, PageRequest, Record, Stream
+from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import EPOCH, HOUR, SECOND, write_ticks
 from delta_mirror.errors import LimitedError
 from delta_mirror.jobs.ahead import Ahead
@@ -175,3 +176,14 @@ def test_page_before_a_call_that_fails_is_committed_and_the_next_run_goes_on_beh
         report = drain(mirror, Salon(lambda call: None)).run()
         assert report.error is None
         assert held(tmp_path) == RECORDS
+
+
+def test_page_that_is_dropped_before_it_is_committed_is_not_counted(tmp_path: Path) -> None:
+    with open_mirror(tmp_path) as mirror:
+        with closing(sqlite3.connect(tmp_path / "mirror.db")) as other:  # the rows can be written, the place behind them cannot
+            other.execute("create index poison on _streams (abs(iif(place is null, 0, -9223372036854775808)))")
+        broken = drain(mirror, Salon(lambda call: None))
+        with pytest.raises(sqlite3.OperationalError, match="integer overflow"):
+            broken.run()
+        assert held(tmp_path) == 0
+        assert (broken.report.counts, broken.report.late, broken.report.said) == (Counts(), 0, [])

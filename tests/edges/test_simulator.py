@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -36,12 +37,26 @@ from delta_mirror.simulator import (
     World,
 )
 from delta_mirror.simulator.clock import epoch_seconds, http_date, ticks_of, written
-from delta_mirror.simulator.faults import Fault, Match, error_in_200, html, redirect, reset, slow, status, truncated
+from delta_mirror.simulator.faults import (
+    Fault,
+    Match,
+    bad_gzip,
+    drip,
+    error_in_200,
+    html,
+    redirect,
+    reset,
+    slow,
+    status,
+    truncated,
+    wrong_length,
+)
 from delta_mirror.simulator.feed import Feed
 from delta_mirror.simulator.salon import Body, rows
 
 CLIENTS = Stream(11, 9, "Client")
 LONG_AGO = START - 6 * DAY
+ALL_CLIENTS = {"TenantId": 11, "LocationId": 9, "StartDate": written(LONG_AGO), "ItemsPerPage": 200}
 
 
 class Caller:
@@ -62,8 +77,7 @@ class Caller:
         return self.session.get(self.service.url + path, params=asked, timeout=5, allow_redirects=False)
 
     def changes(self, entity: str = "Client", **query: object) -> requests.Response:
-        asked = {"TenantId": 11, "LocationId": 9, "StartDate": written(LONG_AGO), "ItemsPerPage": 200, **query}
-        return self.get(f"/publicapi/v1/cdc/entity/{entity}/changes", **asked)
+        return self.get(f"/publicapi/v1/cdc/entity/{entity}/changes", **{**ALL_CLIENTS, **query})
 
     def names(self, **query: Any) -> list[str]:
         return [record["FirstName"] for record in self.records(**query)]
@@ -881,6 +895,44 @@ def test_an_answer_is_broken_off(fault: Callable[[], Fault]) -> None:
         assert ("reset by peer" if fault is reset else "IncompleteRead") in repr(broken.value)
         assert caller.changes().status_code == 200
         assert [call.status for call in caller.service.pages()] == [None if fault is reset else 200, 200]
+
+
+def test_an_answer_cannot_be_unpacked() -> None:
+    with calling(row_of(1)) as caller:
+        caller.service.faults.append(bad_gzip())
+        with pytest.raises(requests.exceptions.ContentDecodingError):
+            caller.changes()
+        assert caller.changes().status_code == 200
+
+
+@pytest.mark.parametrize("off_by", [-7, 7])
+def test_an_answer_names_a_wrong_length(off_by: int) -> None:
+    with calling(row_of(1)) as caller:
+        caller.session.headers["Accept-Encoding"] = "identity"
+        length = len(caller.changes().content)
+        caller.service.faults.append(wrong_length(off_by))
+        address = caller.service.url + f"/publicapi/v1/cdc/entity/Client/changes?{urlencode(ALL_CLIENTS)}"
+        with caller.session.get(address, stream=True, timeout=5) as answer:
+            assert int(answer.headers["Content-Length"]) == length + off_by
+            there = min(length, length + off_by)
+            assert len(answer.raw.read(there)) == there
+
+
+def test_an_answer_comes_byte_by_byte_until_it_is_let_go() -> None:
+    with calling(row_of(1)) as caller:
+        whole = caller.names()
+        caller.service.faults.append(drip(Event(), 0.0))
+        assert caller.names() == whole
+        release, arrived = Event(), []
+        caller.service.faults.append(drip(release, 600.0))
+        waiting = Thread(target=lambda: arrived.append(caller.names()))
+        waiting.start()
+        while len(caller.service.pages()) < 3 or caller.service.pages()[-1].status is None:
+            assert waiting.is_alive()
+        assert not arrived
+        release.set()
+        waiting.join(5)
+        assert arrived == [whole]
 
 
 def test_a_slow_answer_waits_for_its_release() -> None:

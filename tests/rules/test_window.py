@@ -94,6 +94,25 @@ def test_deep_start_does_not_move_what_counts_as_late() -> None:
     assert opened.start < opened.usual
 
 
+@pytest.mark.parametrize(
+    ("watermark", "expected"),
+    [
+        (NOON - 2 * HOUR, 2 * HOUR + OVERLAP),
+        (NOON - 3 * DAY, 4 * DAY),  # as the first drain of a day
+        # Read from as far back as the feed reaches, and not called a gap: a quiet stream's watermark grows old.
+        (NOON - 30 * DAY, REACH),
+        (None, REACH),
+        (NOON + 30 * DAY, OVERLAP),
+    ],
+)
+def test_drain_goes_by_the_watermark_alone_where_a_clock_that_was_ahead_has_noted_the_last_one(
+    watermark: int | None, expected: int
+) -> None:
+    for ahead in (1, HOUR, 3 * DAY, 400 * DAY):
+        opened = window(watermark=watermark, caught_up=NOON + ahead)
+        assert (back(opened), opened.gap) == (expected, None)
+
+
 def test_overlap_wider_than_a_day_is_cut_to_a_day_behind() -> None:
     assert back(window(watermark=NOON - HOUR, caught_up=NOON - HOUR, overlap=30 * HOUR)) == HOUR + DAY
 

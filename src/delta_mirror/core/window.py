@@ -5,6 +5,8 @@ Invariants:
 - Freshness is `caught_up_at`, never the watermark: the watermark of a quiet stream grows old although nothing is missing.
 - A drain starts at the earlier of watermark and `caught_up_at`, less the overlap. One record that is dated a month ahead can
   therefore not push the start past the changes of the month between.
+- A `caught_up_at` that lies ahead of now was noted by a clock that has been set right since, and where the service sends no Date
+  that clock was ours. Nobody knows when it really was: the watermark, which is the service's own, is gone by alone.
 - The feed reaches back seven days. Nothing asks further back than that less a margin; what would have to is a gap.
 - A service may read the wall clock of StartDate and ignore its offset. Until a change date has shown in which offset it writes,
   a drain that follows another starts twelve hours earlier: no zone lies further behind UTC, and there is nothing to read twice.
@@ -56,6 +58,8 @@ def open_window(
         usual = now - first_window if watermark is None else watermark - overlap
         start, gap = usual, None
     else:
+        if caught_up > now:
+            caught_up = max(limit + overlap, min(watermark or 0, now))
         behind = caught_up if watermark is None else min(watermark, caught_up)
         usual = max(behind - overlap, caught_up - DEEP)
         first_of_the_day = now // DAY != caught_up // DAY

@@ -11,8 +11,8 @@ Invariants:
 - Reading from a time of the operator's choice (`--since`) moves the watermark only where it leaves nothing out.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, cast
@@ -122,7 +122,7 @@ class Drain:
                 page, looks_back = ahead.take(request), walk.looks_back
                 trouble = _receive(self._stream, walk, page)
                 ahead.ask(None if trouble else walk.request_ahead)
-                with self._mirror.transaction() as tx:
+                with self._page_transaction() as tx:
                     self._apply(tx, page, drained, window, looks_back=looks_back)
                     self._keep_place(tx, None if trouble else walk.place())
                 if trouble and resumes and may_begin_anew:
@@ -171,6 +171,18 @@ class Drain:
     def _count_known(self, after: int, upto: int) -> int:
         return self._mirror.count_known(self._stream, after, upto)
 
+    @contextmanager
+    def _page_transaction(self) -> Iterator[Transaction]:
+        """Begin a transaction of the mirror. What is dropped with it, as on a full disk, is not in the report either."""
+        counts, late, said = self.report.counts, self.report.late, len(self.report.said)
+        try:
+            with self._mirror.transaction() as tx:
+                yield tx
+        except BaseException:
+            self.report.counts, self.report.late = counts, late
+            del self.report.said[said:]
+            raise
+
     def _apply(self, tx: Transaction, page: Page, drained: Drained, window: Window, *, looks_back: bool) -> None:
         entries = tx.fit(self._stream, page.entries)
         held = tx.current(self._stream, ids_of(entries))
@@ -205,7 +217,7 @@ class Drain:
             before, reached = _ticks(known.watermark), walk.reached
             if reached is not None and (before is None or reached.ticks > before):
                 columns["watermark"] = reached.text
-            columns["caught_up_at"] = _at(max(first_call, _ticks(known.caught_up_at) or 0))
+            columns["caught_up_at"] = _at(first_call)
             columns["debt"] = cast("dict[str, Json] | None", walk.debt)
         self.report.state, self.report.gap = columns["state"], gap
         with self._mirror.transaction() as tx:

@@ -39,20 +39,26 @@ class Fault:
     """One thing that goes wrong.
 
     Attributes:
-        kind: `answer` answers instead of the service; `reset` breaks the connection; `truncated` sends half of the service's
-            answer; `slow` holds the service's answer back until `release` is set.
+        kind: `answer` answers instead of the service; `reset` breaks the connection; `slow` holds the service's answer back
+            until `release` is set. The others spoil how it is sent: `truncated` breaks off after half of it, `drip` sends it
+            byte by byte until `release` is set, `bad_gzip` says that it is compressed and sends what cannot be unpacked,
+            `wrong_length` names a length that is not its own.
         status: the status of an `answer`.
         headers: the headers of an `answer`.
         body: the body of an `answer`, as it is sent; None is the service's own JSON for that status.
+        pause: seconds between two bytes of a `drip`.
+        off_by: how many bytes more, or fewer where it is below 0, a `wrong_length` names.
         struck: how often it has struck.
     """
 
-    kind: Literal["answer", "reset", "truncated", "slow"]
+    kind: Literal["answer", "reset", "truncated", "slow", "drip", "bad_gzip", "wrong_length"]
     match: Match
     status: int = 500
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     release: Event | None = None
+    pause: float = 0.0
+    off_by: int = 0
     struck: int = 0
     _passed: int = 0
 
@@ -122,3 +128,18 @@ def truncated(**match: Unpack[Match]) -> Fault:
 def slow(release: Event, **match: Unpack[Match]) -> Fault:
     """Answer only when *release* is set, or the service is stopped."""
     return Fault("slow", match, release=release)
+
+
+def drip(release: Event, pause: float, **match: Unpack[Match]) -> Fault:
+    """Send the answer a byte at a time, *pause* seconds apart, until *release* is set, or the service is stopped."""
+    return Fault("drip", match, release=release, pause=pause)
+
+
+def bad_gzip(**match: Unpack[Match]) -> Fault:
+    """Send an answer that says that it is compressed, and cannot be unpacked."""
+    return Fault("bad_gzip", match)
+
+
+def wrong_length(off_by: int, **match: Unpack[Match]) -> Fault:
+    """Name a length that is *off_by* more bytes than are sent, and keep the connection open; below 0, fewer."""
+    return Fault("wrong_length", match, off_by=off_by)

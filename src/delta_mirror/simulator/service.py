@@ -355,7 +355,7 @@ class Service:
                 if fault.strikes(call.endpoint, call.tenant, call.location, call.entity, call.page):
                     if fault.spent:
                         self.faults.remove(fault)
-                    if fault.kind == "slow":
+                    if fault.release is not None:
                         self._slow.append(fault)
                     return fault
         return None
@@ -390,24 +390,47 @@ class _Conversation(Conversation):
             self.reset()
             return
         call.status = answer.status
-        self._send(answer, half=fault is not None and fault.kind == "truncated")
+        self._send(answer, fault)
 
-    def _send(self, answer: Answer, *, half: bool) -> None:
+    def _send(self, answer: Answer, fault: Fault | None) -> None:
         service, body = self.server.service, answer.body
+        kind = None if fault is None else fault.kind
         headers = dict(answer.headers)
         if service.dials.gzip and len(body) >= _COMPRESSED_FROM and "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers["Content-Encoding"] = "gzip"
+        if kind == "bad_gzip":
+            body, headers["Content-Encoding"] = _not_to_be_unpacked(answer.body), "gzip"
+        length = len(body) + (fault.off_by if fault is not None else 0)
         self.send_response_only(answer.status)
         if service.dials.date_header:
             self.send_header("Date", http_date(service.world.now))
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(max(length, 0)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if half else body)
+        if fault is not None and kind == "drip":
+            body = self._drip(body, fault)
+        self.wfile.write(body[: len(body) // 2] if kind == "truncated" else body)
         self.wfile.flush()
-        self.close_connection |= half
+        self.close_connection |= kind == "truncated"
+
+    def _drip(self, body: bytes, fault: Fault) -> bytes:
+        """Send *body* byte by byte until *fault* is released; return what is left of it then."""
+        for place in range(len(body)):
+            if fault.release is not None and fault.release.wait(fault.pause):
+                return body[place:]
+            self.wfile.write(body[place : place + 1])
+            self.wfile.flush()
+        return b""
+
+
+def _not_to_be_unpacked(body: bytes) -> bytes:
+    """Return *body* compressed, with its middle overwritten."""
+    packed = bytearray(gzip.compress(body, compresslevel=1, mtime=0))
+    middle = len(packed) // 2
+    packed[middle - 4 : middle + 4] = b"\xff" * 8
+    return bytes(packed)
 
 
 def _whole(text: str | None) -> int | None:

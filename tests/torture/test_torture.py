@@ -1,0 +1,72 @@
+"""Everything at once, in its short form: schedules from seeds that were chosen so that every ingredient happens."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from torture.plan import INGREDIENTS, draw
+from torture.shim import compile_into
+from torture.story import carry_out
+
+# Of each seed what it is here for. `python -m torture` tells of every seed what happened.
+CHOSEN: Mapping[int, tuple[str, ...]] = {
+    11: ("429", "byte by byte"),
+    176: ("503", "huge page", "nexus receive"),
+    257: ("HTML for JSON",),
+    283: ("connection reset",),
+    536: ("wrong length",),
+    692: ("disk full",),
+    3599: ("answer lost",),
+    3902: ("401 in the middle", "429 with Retry-After", "clock jumps"),
+    3982: ("backup", "clock wrong", "torn write"),
+    4232: ("WAL left behind", "broken gzip", "new file grown", "status"),
+    4281: (
+        "Ctrl-C",
+        "EIO",
+        "SIGKILL",
+        "accela link",
+        "accela push",
+        "file-size limit",
+        "full-starter",
+        "nexus ingest",
+        "reader in a long transaction",
+    ),
+    5011: ("changes in the middle", "prune", "verify"),
+    7066: ("503 with Retry-After", "SIGTERM", "changes", "redirect"),
+    7406: ("deltas", "file moved away", "slow answer", "two runs at once"),
+    7975: ("error in a 200", "truncated body"),
+}
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """The shim, None on a machine without a C compiler."""
+    return compile_into(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.mark.parametrize("seed", CHOSEN)
+def test_mirror_withstands_everything_at_once(seed: int, shim: Path | None, tmp_path: Path) -> None:
+    outcome = carry_out(draw(seed, has_shim=shim is not None), tmp_path / "scene", shim)
+    assert not outcome.trouble, outcome.trouble
+    if shim is None:
+        pytest.skip("held, but without a C compiler much did not happen")
+    missing = set(CHOSEN[seed]) - set(outcome.happened)
+    assert not missing, f"{missing} did not happen: choose another seed for it, `python -m torture` tells what happens"
+
+
+def test_every_ingredient_is_what_some_seed_was_chosen_for() -> None:
+    assert {name for names in CHOSEN.values() for name in names} == set(INGREDIENTS)
+
+
+def test_same_seed_is_the_same_schedule_and_another_one_another() -> None:
+    assert draw(7) == draw(7)
+    assert draw(7) != draw(8)
+
+
+def test_nothing_is_drawn_that_takes_the_shim_where_there_is_none() -> None:
+    drawn = [draw(seed, has_shim=False) for seed in range(300)]
+    troubles = [trouble for schedule in drawn for step in schedule.steps for trouble in step.troubles]
+    assert troubles
+    assert not any(trouble.needs_shim for trouble in troubles)
+    assert all(schedule.dials.date_header for schedule in drawn)
