@@ -32,6 +32,7 @@ from delta_mirror.core.answer import end_of, lists_a_record_twice, newest_upto
 from delta_mirror.core.bounds import SMALL, Bounds
 from delta_mirror.core.counting import SKEW, Count, CountKnown, Tally
 from delta_mirror.core.debt import owed_after_anchoring, owed_after_counting
+from delta_mirror.core.firstpage import Likeness, compare
 from delta_mirror.core.model import Instant, Page, PageRequest, ascend
 from delta_mirror.core.place import NO_HABITS, Debt, Habits, Mode, Place
 from delta_mirror.core.stepping import Step
@@ -96,6 +97,7 @@ class Walk:
         self._ties = 0  # how many lists of ties were swept without a page between
         self._count: Count | None = None
         self._from_one: bool | None = None  # page 1 is page 0: the service counts from 1
+        self._perhaps_from_one = False  # the same, but chance may have had it so
         self._answered = ""  # the StartDate whose page 0 was answered
         self._page_before: Sequence[int] = ()
 
@@ -263,8 +265,9 @@ class Walk:
         self._tally.take(page.dated, end.ticks if before is None else max(end.ticks, before), self._cutoff)
         is_full = len(page.entries) >= (self._full or self._usually_full or self._size)
         if self._moved:
-            self._advance(page, end)
-            if before is not None and self._is_next_drains(dates or [end.ticks], before):
+            is_next_drains = before is not None and self._is_next_drains(dates or [end.ticks], before)
+            self._advance(page, end, self._cutoff if is_next_drains else end.ticks)
+            if is_next_drains:
                 self._anchored = True  # a drain that was resumed here has read nothing behind this page: it has to be counted
                 self._end_list()
                 return
@@ -278,30 +281,39 @@ class Walk:
 
     def _receive_next(self, page: Page) -> None:
         """Take the page after one that was not full: usually there is none, and the list ends."""
-        if self._number == 1 and page.is_again(self._page_before):
-            self._from_one = True
-            if self._anchored:
-                self._end_list()  # the count will say whether the list ends here
-            else:
-                self._number = 2
-            return
-        if self._number == 1:
-            self._from_one = False
-        self._note_full(len(self._page_before))
-        if len(page.entries) > self._full:
-            self._note_full(len(page.entries))  # the first page was cut short, although more follow
-        known = set(self._page_before)
-        if any(
-            when is not None and self._last is not None and when < self._last and digest not in known
-            for digest, when in page.dated
-        ):
-            self._sweep_all(self._start.ticks)
-        else:
+        likeness = self._compare_first_pages(page) if self._number == 1 else "other"
+        if self._anchored and likeness in ("same", "perhaps the same"):
+            self._end_list()  # the count will say whether the list ends here
+        elif likeness == "same":
+            self._number = 2
+        elif likeness == "perhaps the same":
+            self._sweep_all(self._start.ticks, first=page)
+        elif likeness == "alike":
             self._go_on()
+        else:
+            self._note_full(len(self._page_before))
+            if len(page.entries) > self._full:
+                self._note_full(len(page.entries))  # the first page was cut short, although more follow
+            known = set(self._page_before)
+            if any(
+                when is not None and self._last is not None and when < self._last and digest not in known
+                for digest, when in page.dated
+            ):
+                self._sweep_all(self._start.ticks)
+            else:
+                self._go_on()
+
+    def _compare_first_pages(self, page: Page) -> Likeness:
+        """Return what *page* 1 is beside page 0, and learn from it what number the service begins at."""
+        likeness = compare(self._page_before, page, is_habit=self._counts_from_one is True)
+        self._perhaps_from_one = likeness == "perhaps the same"
+        if likeness in ("same", "other"):
+            self._from_one = likeness == "same"
+        return likeness
 
     def _go_on(self, page: Page | None = None) -> None:
         """Go on behind a page that others follow; *page* is page 0, where it is at hand."""
-        if self._full < SMALL:
+        if max(self._full, len(self._page_before)) < SMALL:
             self._sweep_all(self._start.ticks, first=page if self._is_first_page else None)
         elif self._moved:
             self._anchor_at_last()
@@ -320,11 +332,11 @@ class Walk:
         is_full_known = self._full or self._usually_full or self._debt
         return self._watermark is not None and not is_new and bool(is_full_known)
 
-    def _advance(self, page: Page, end: Instant) -> None:
+    def _advance(self, page: Page, end: Instant, upto: int) -> None:
         self._last = end.ticks
         self._learn_offset(end)
         self._ties = 0
-        self._reach(page, min(end.ticks, page.clock + SECOND))  # the clock tells whole seconds, and has gone on since
+        self._reach(page, min(upto, page.clock + SECOND))  # the clock tells whole seconds, and has gone on since
 
     def _anchor_at_last(self) -> None:
         assert self._last is not None  # noqa: S101 - only a page that has set it leads here
@@ -382,6 +394,9 @@ class Walk:
         StartDate coarsely would else bring the same pages again for each page gained.
         """
         assert self._last is not None  # noqa: S101 - only behind a page
+        if self._bounds.are_parts_too_dear(self._tally.met):
+            self._sweep_all(self._start.ticks)
+            return
         self._mode = "sweeping"
         cutoff = min(self._last + (SECOND << min(self._ties, 16)), max(self._cutoff, self._last))
         self._ties += 1
@@ -451,6 +466,7 @@ class Walk:
             has_ranks=not self._old_versions,
             from_one=self._counts_from_one,
             is_sure=self._from_one is not None,
+            compares_first=self._perhaps_from_one,
         )
         self._turn_to(start)
         self._number = self._count.number
@@ -467,7 +483,7 @@ class Walk:
         count = self._count
         assert count is not None  # noqa: S101 - the mode says so
         verdict = count.take(page)
-        if count.is_sure:
+        if count.is_sure and count.from_one is not None:
             self._from_one = count.from_one
         if verdict == "longer":
             self._sweep_all(count.start)
