@@ -14,8 +14,6 @@ from delta_mirror.core.sweep import CONFIRMING_PASSES, MOST_UNEVEN, QUIET_PASSES
 NOW = 1_000  # ticks; the cutoff
 FUTURE = 1_060
 PASSES_TO_SHOW_FOUR = 13  # over a shuffled list, before chance could hardly hide one of them: 4 * e ** -13 < 1 / 100_000
-    14  # over a shuffled list, before chance could hardly have hidden one more entry: e ** -14 * 4 < 1 / 100_000
-)
 
 
 def sweep(*, whole: bool = True, listed_from: int = 0) -> Sweep:
