@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from delta_mirror.core.counting import MOST_VIEWED, SKEW, Count, Tally, Verdict
+from delta_mirror.core.counting import MOST_VIEWED, Count, Tally, Verdict
+from delta_mirror.core.horizon import SKEW
 from delta_mirror.core.model import Instant, Page, Record
 
 START = 100  # ticks; the list's StartDate

@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from delta_mirror.core.firstpage import compare
+from delta_mirror.core.horizon import SKEW
 from delta_mirror.core.model import Page, ascend
-from delta_mirror.core.values import MINUTE
 
 MOST_VIEWED = 20  # pages of one list; what moves so much is counted again in the next run
-SKEW = MINUTE  # by so much a change date may seem ahead of the service's clock without being dated in the future
 
 CountKnown = Callable[[int, int], int]
 Verdict = Literal["open", "complete", "longer"]

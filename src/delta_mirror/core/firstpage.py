@@ -26,3 +26,35 @@ def compare(zero: Sequence[int], one: Page, *, is_habit: bool) -> Likeness:
     if is_habit or not may_repeat(len(zero), 1, in_order=list(zero) == list(one.digests)):
         return "same"
     return "perhaps the same"
+
+
+class FirstPage:
+    """What is known of the number of the first page; *habit* is what earlier drains have found.
+
+    Attributes:
+        from_one: whether this drain has seen that the service counts from 1; None where it has seen nothing of it.
+        is_perhaps_one: whether it has seen as much, but chance may have had it so.
+    """
+
+    def __init__(self, habit: bool | None) -> None:
+        self._habit = habit
+        self.from_one: bool | None = None
+        self.is_perhaps_one = False
+
+    @property
+    def known(self) -> bool | None:
+        """Whether the service counts from 1, by this drain or by habit."""
+        return self._habit if self.from_one is None else self.from_one
+
+    def learn(self, from_one: bool | None) -> None:
+        """Take what a sweep or a count has found; None where it has found nothing."""
+        if from_one is not None:
+            self.from_one = from_one
+
+    def compare(self, zero: Sequence[int], one: Page) -> Likeness:
+        """Return what page *one* is beside page *zero*, and learn from it."""
+        likeness = compare(zero, one, is_habit=self.known is True)
+        self.is_perhaps_one = likeness == "perhaps the same"
+        if likeness in ("same", "other"):
+            self.from_one = likeness == "same"
+        return likeness
