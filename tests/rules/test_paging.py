@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from delta_mirror.core.bounds import MOST_PASSES, MOST_REPEATS, SMALL
+from delta_mirror.core.counting import MOST_VIEWED
 from delta_mirror.core.debt import DEBT_RUNS
 from delta_mirror.core.model import Broken, Instant, Page, Record
 from delta_mirror.core.paging import Walk
@@ -778,6 +779,22 @@ def test_resumed_drain_whose_first_page_is_all_new_is_counted() -> None:
     stream.run()
     assert stream.kept.caught_up is not None
     assert_exact(stream)
+
+
+def test_watermark_stays_behind_a_tie_of_the_next_drain_that_a_page_has_cut() -> None:
+    feed = feed_of(5)
+    stream = FollowedStream(feed, 5)
+    stream.step()
+    stream.die()
+    feed.now += 2 * HOURS
+    for number in range(5 * (MOST_VIEWED + 5)):
+        feed.change(f"r{number:04}")
+    feed.now += MINUTES
+    while stream.step():  # the drain that goes on, and not the one that follows it
+        pass
+    assert len(stream.held) < len(feed.versions)
+    assert stream.kept.watermark is not None
+    assert stream.kept.watermark < feed.truth()["r0000"].ticks
 
 
 def test_swept_drain_begins_its_list_anew_but_keeps_count_of_its_passes() -> None:

@@ -26,7 +26,6 @@ Invariants:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -42,19 +41,16 @@ MOST_UNEVEN = 3  # passes over a part of a shuffled list, each of another length
 Verdict = Literal["open", "another pass", "complete", "unordered"]
 
 
-@dataclass(slots=True)
 class Pass:
-    """What one pass has shown, each entry as often as it came: how many entries there were (`length`), and how many of them
-    count (`listed`, and `on_first` on page 0 alone). Then, each once: which entries count (`counted`), and all in the order in
-    which they first came (`shown`). `repeated` is how many entries page 0 had, where page 1 was the same in the same order.
-    """
+    """What one pass has shown. An entry that came twice is there twice in the numbers, and once in the sets."""
 
-    length: int = 0
-    listed: int = 0
-    on_first: int = 0
-    counted: set[int] = field(default_factory=set)
-    shown: dict[int, None] = field(default_factory=dict)
-    repeated: int = 0
+    def __init__(self) -> None:
+        self.length = 0  # entries in all
+        self.listed = 0  # those that count
+        self.on_first = 0  # of these, on page 0
+        self.repeated = 0  # entries on page 0, where page 1 was the same in the same order
+        self.counted: set[int] = set()  # the entries that count
+        self.shown: dict[int, None] = {}  # all, in the order in which they first came
 
     @property
     def is_even(self) -> bool:
