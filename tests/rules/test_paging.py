@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from delta_mirror.core.bounds import MOST_PASSES, MOST_REPEATS, SMALL
+from delta_mirror.core.bounds import MOST_PASSES, MOST_PASSES_IN_PARTS, MOST_REPEATS, SMALL
 from delta_mirror.core.counting import MOST_VIEWED
 from delta_mirror.core.debt import DEBT_RUNS
 from delta_mirror.core.model import Broken, Instant, Page, Record
@@ -149,6 +149,18 @@ def test_record_of_a_wide_tie_that_changes_between_two_calls_takes_no_other_with
     assert set(stream.held) == set(stream.truth())
     assert calls <= 6 * (700 // 200 + 1)
     settle(stream)
+
+
+def test_list_whose_parts_have_taken_too_many_calls_is_read_whole() -> None:
+    stream = FollowedStream(feed_of_ties(0, 130, 0), 50)
+    stream.step()
+    for passes, mode in ((MOST_PASSES_IN_PARTS, "following"), (MOST_PASSES_IN_PARTS + 1, "sweeping")):
+        place: Place = json.loads(stream.kept.place)
+        place["pages"] = passes * (50 // 50 + 2) - 1
+        walk = Walk.resume(place, size=50, count_known=stream.count_known)
+        answer(walk, stream.feed)
+        assert walk.request is not None
+        assert (walk.place()["mode"], walk.request.number) == (mode, 1 if mode == "following" else 0)
 
 
 def test_unordered_tie_is_read_until_as_many_have_shown_as_a_pass_lists() -> None:
@@ -473,20 +485,6 @@ def test_change_between_the_pages_0_and_1_teaches_no_wrong_size_of_a_full_page()
     drain_while(stream, ["r0010"])
     assert json.loads(stream.kept.habits)["full"] == 0
     settle(stream)
-
-
-def test_ties_whose_parts_overlap_are_read_with_the_whole_list_in_the_end() -> None:
-    dials = Dials(clamp=5, order="ties shuffled", page_base=1, precision=TICKS, rounding="nearest")
-    feed = Feed(dials, rng=random.Random(1))
-    for tie in range(6):
-        for number in range(9):
-            feed.change(f"t{tie}{number}")
-        feed.now += 3 * TICKS // 2 + 1
-    stream = FollowedStream(feed, 200)
-    feed.now += LATER
-    stream.run()
-    assert stream.errors == 0
-    assert_exact(stream)
 
 
 def test_service_that_counts_pages_from_one_and_has_no_order_is_read_whole() -> None:

@@ -192,6 +192,23 @@ def test_shuffled_list_with_later_entries_in_its_midst_is_complete_by_quiet_pass
     assert under_way.passes == PASSES_TO_SHOW_FOUR
 
 
+def test_short_list_with_later_entries_is_drawn_by_lot_although_they_come_behind_all_that_counts() -> None:
+    under_way = sweep()
+    assert not read(under_way, 1, NOW + 1, NOW + 1, NOW + 2)  # and 2 is hidden
+    assert not read(under_way, 1, NOW + 2, NOW + 1, NOW + 1)
+    assert not read(under_way, 1, NOW + 1, NOW + 2, NOW + 2)
+    assert not read(under_way, 1, NOW + 2, NOW + 1, NOW + 1)
+
+
+def test_pass_over_a_shuffled_list_of_uneven_length_goes_on_to_its_empty_page() -> None:
+    under_way = sweep()
+    for shown in ((1, 2, 3), (3, 1)):
+        under_way.receive(tied_page(*shown), FUTURE)
+        if under_way.number:
+            assert under_way.receive(page(), FUTURE) == "another pass"
+    assert under_way.receive(tied_page(2, 3), FUTURE) == "open"
+
+
 def test_later_entries_behind_all_that_counts_delay_nothing() -> None:
     under_way = sweep()
     read(under_way, 1, 2, NOW + 1)

@@ -123,7 +123,8 @@ class Count:
         """Take the answer; return "longer" where something was passed by, "complete" where nothing was for all that shows."""
         self._viewed += 1
         if self._comparing:
-            return self._compare(page)
+            self._compare(page)
+            return "open"
         is_longer = self._is_longer(page)
         if not self.is_sure and (is_longer or self._is_off(page)):
             self._comparing = True
@@ -133,19 +134,15 @@ class Count:
         self._note(page)
         return "complete" if self._viewed >= MOST_VIEWED or self._is_complete(page) else "open"
 
-    def _compare(self, page: Page) -> Verdict:
-        """Look at the pages 0 and 1, then at the end once more. Where chance may have made them the same, count no further."""
+    def _compare(self, page: Page) -> None:
+        """Look at the pages 0 and 1, then at the end once more; where they leave a doubt, as if the service counted from 0."""
         if self._page_zero is None:
             self._page_zero = page.digests
-            return "open"
-        likeness = compare(self._page_zero, page, is_habit=False)
-        if likeness == "perhaps the same":
-            return "longer"
-        self.from_one = {"same": True, "other": False}.get(likeness)
+            return
+        self.from_one = {"same": True, "other": False}.get(compare(self._page_zero, page, is_habit=False))
         self.is_sure = True
         self._comparing = False
         self._begin()
-        return "open"
 
     def _is_complete(self, page: Page) -> bool:
         """Return whether the end has been seen, and enough before it; choose the next page where not."""
