@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from delta_mirror.cli.messages import tell, warn
+from delta_mirror.cli.messages import plain, tell, warn
 from delta_mirror.config import ENTITIES, Config, find_config, load_config, read_duration
 from delta_mirror.core.values import offset_of, read_ticks
 from delta_mirror.errors import BusyError
@@ -174,8 +174,8 @@ def write_whatever_comes() -> None:
 
 
 def print_json(value: object) -> None:
-    """Write *value* as one line of JSON to standard output."""
-    sys.stdout.write(_JSON.encode(value) + "\n")
+    """Write *value* as one line of JSON to standard output, which steers no terminal."""
+    sys.stdout.write(plain(_JSON.encode(value)) + "\n")
 
 
 class Stopped:

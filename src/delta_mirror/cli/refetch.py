@@ -15,7 +15,7 @@ from delta_mirror.cli.common import (
     unless_busy,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, say_failure, tell
+from delta_mirror.cli.messages import complain, printable, say_failure, tell
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _print(report: "RefetchReport", *, quiet: bool) -> None:
     for record in report.records:
         if not (quiet and (record.is_done or record.is_expected)):
             why = f"  {record.why}" if record.outcome == "quarantined" else ""
-            click.echo(f"{record.id}  {_named(record)}: {record.outcome}{why}")
+            click.echo(printable(f"{record.id}  {_named(record)}: {record.outcome}{why}"))
     if not quiet:
         done = sum(record.is_done for record in report.records)
         click.echo(f"run {report.run.id}: {done} of {len(report.records)} done, {report.run.calls} calls")

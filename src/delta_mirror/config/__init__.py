@@ -39,11 +39,13 @@ from delta_mirror.config.table import Section
 from delta_mirror.config.words import (
     DAY,
     HOUR,
+    LARGEST_FILE,
     MINUTE,
     SECOND,
     expanded,
     fits_a_header,
     kind_of,
+    quoted,
     read_duration,
     shown,
     suggestion,
@@ -163,7 +165,7 @@ def _read_mirror(section: Section) -> MirrorSection:
         section.refuse("path", "is empty; name the file that holds the mirror")
     deletes = section.text("deletes", "remove")
     if deletes not in ("remove", "mark"):
-        section.refuse("deletes", f'is {deletes!r}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)')
+        section.refuse("deletes", f'is {quoted(deletes)}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)')
     return MirrorSection(path=path, mode=section.mode("mode", "0600"), deletes="mark" if deletes == "mark" else "remove")
 
 
@@ -263,11 +265,14 @@ def _read_file(path: Path) -> tuple[str, bool]:
     """Return the text of the configuration file, and whether its group or others may read it."""
     try:
         with path.open("rb") as file:
-            body = file.read()
+            body = file.read(LARGEST_FILE + 1)
             open_to_others = bool(os.fstat(file.fileno()).st_mode & 0o044)
     except OSError as error:
         msg = f"{path}: the configuration file {why(error)}; name the right one with --config PATH, or {_START}"
         raise ConfigError(msg) from error
+    if len(body) > LARGEST_FILE:
+        msg = f"{path}: the file is larger than {LARGEST_FILE >> 20} MiB, and no configuration; name the right one with --config PATH"
+        raise ConfigError(msg)
     try:
         return body.decode("utf-8-sig"), open_to_others
     except UnicodeDecodeError as error:
