@@ -12,6 +12,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+TARGET ?= feed starter messages settings arguments
+MINUTES ?= 10
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -37,6 +39,10 @@ setup: $(DEV_STAMP)  ## make .venv and install into it, again only after pyproje
 .PHONY: test
 test: $(DEV_STAMP)  ## all tests; TESTS="tests/rules -k plan" for some, WORKERS=0 for one process
 	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+.PHONY: fuzz
+fuzz: $(DEV_STAMP)  ## hostile input without end; TARGET="feed starter" MINUTES=10 of processor time each, FUZZ="--seed 1" or "--guided"
+	@cd tests && for target in $(TARGET); do ../$(BIN)/python -m fuzz $$target --minutes $(MINUTES) $(FUZZ); done
 
 .PHONY: docs
 docs: $(DEV_STAMP)  ## only the tests that hold the documentation against the code

@@ -81,7 +81,9 @@ def main() -> int:
     parser.add_argument("target", choices=sorted(TARGETS))
     parser.add_argument("--minutes", type=float, default=10.0, help="of processor time")
     parser.add_argument("--seed", type=int, default=None, help="else the time of day, which is printed")
-    parser.add_argument("--folder", type=Path, default=None, help="where failures are kept; else a new one under the usual place for such")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where failures are kept; else a new one under the usual place for such"
+    )
     parser.add_argument("--guided", action="store_true", help="by atheris, which has to be installed")
     said = parser.parse_args()
     seed = time.time_ns() if said.seed is None else said.seed

@@ -14,9 +14,6 @@ from random import Random
 from typing import NamedTuple
 
 import click
-from fuzz import feed, hostile, messages
-from fuzz.choices import Choices
-from fuzz.engine import Target
 
 from delta_mirror.cli import main
 from delta_mirror.core.model import Stream
@@ -26,6 +23,9 @@ from delta_mirror.dds.wire import read_page
 from delta_mirror.errors import ProtocolError
 from delta_mirror.jobs.intake import Intake
 from delta_mirror.mirror.write import Mirror
+from fuzz import feed, hostile, messages
+from fuzz.choices import Choices
+from fuzz.engine import Target
 
 SECRET = "s3cret-of-the-shop"
 EXIT_CODES = (0, 2, 3, 4, 5)
@@ -153,7 +153,7 @@ def open_site(folder: Path) -> Iterator[Callable[[Called], None]]:
         for text in (out, err):
             assert SECRET not in text, "a secret is shown"
             odd = [each for each in text if not each.isprintable() and each not in "\n\t"]
-            assert not odd, f"a terminal could be steered: {ascii(odd[0])}"
+            assert not odd, f"a terminal could be steered: {odd[0]!a}"
         assert code or not err.startswith("error"), "an error ends with 0"
 
     try:

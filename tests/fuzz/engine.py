@@ -117,7 +117,7 @@ def smaller(target: Target[Sent], check: Callable[[Sent], None], failure: Failur
 
 def fast_folder() -> str | None:
     """Return where files are written fastest, None where the usual place has to do."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own is made in it
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def bound_memory() -> None:

@@ -6,17 +6,10 @@ second time change nothing; no message has a value in it; and a whole drain over
 """
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-
-from fuzz import hostile, lossless
-from fuzz.choices import Choices
-from fuzz.engine import Target
-from fuzz.lossless import Members, NoJsonError, Sent, fold, is_stored_as
-from fuzz.mirrors import assert_only_these, assert_printable, template
 
 from delta_mirror.cli.changes_text import as_line
 from delta_mirror.core.model import Broken, Child, Entry, Page, PageRequest, Record, Row, Stream
@@ -27,8 +20,13 @@ from delta_mirror.dds.wire import read_entry, read_page
 from delta_mirror.errors import ProtocolError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading
 from delta_mirror.mirror.read import Reader
-from delta_mirror.mirror.schema import CHILD_COLUMNS, ROOT_COLUMNS, quote
+from delta_mirror.mirror.schema import CHILD_COLUMNS, ROOT_COLUMNS
 from delta_mirror.mirror.write import Mirror
+from fuzz import hostile, lossless
+from fuzz.choices import Choices
+from fuzz.engine import Target
+from fuzz.lossless import Members, NoJsonError, Sent, fold, is_stored_as
+from fuzz.mirrors import assert_only_these, assert_printable, template
 
 NOON = 1_777_896_000.0  # 2026-05-04T12:00:00Z
 CLOCK = read_ticks("2026-05-04T12:00:00Z") or 0
@@ -85,7 +83,9 @@ def _entry(choices: Choices, entity: str) -> str:
     if choices.one_in(12):
         return hostile.value(choices)
     root = hostile.name(choices, (f"{entity}_T", f"{entity}_L", entity))
-    pairs = [("EntityId", hostile.quoted(choices, choices.among(_IDS)) if not choices.one_in(6) else hostile.scalar(choices, _IDS))]
+    pairs = [
+        ("EntityId", hostile.quoted(choices, choices.among(_IDS)) if not choices.one_in(6) else hostile.scalar(choices, _IDS))
+    ]
     if not choices.one_in(6):
         pairs.append(("DateUpdated", hostile.quoted(choices, choices.among(_DATES))))
     pairs += _columns(choices)
@@ -104,7 +104,15 @@ def _columns(choices: Choices) -> list[tuple[str, str]]:
         if name.endswith("StateEnum") and choices.below(2):
             return name, choices.among(("2028", "2052", '"2028"', "2026"))
         if name.lower() == "entityversion" and choices.below(2):
-            return name, choices.among((hostile.number(choices), f'"{hostile.number(choices)}"', f'"{"7" * 4301}"', '"00000000000007d1"', '"AAAAAAAAB9E="'))
+            return name, choices.among(
+                (
+                    hostile.number(choices),
+                    f'"{hostile.number(choices)}"',
+                    f'"{"7" * 4301}"',
+                    '"00000000000007d1"',
+                    '"AAAAAAAAB9E="',
+                )
+            )
         return name, hostile.value(choices, 2)
 
     return choices.some(column, 5)

@@ -40,9 +40,7 @@ def parse(text: str | bytes) -> Sent:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     try:
-        found: Sent = json.loads(
-            text, parse_int=Digits, parse_float=Digits, parse_constant=_refuse, object_pairs_hook=Members
-        )
+        found: Sent = json.loads(text, parse_int=Digits, parse_float=Digits, parse_constant=_refuse, object_pairs_hook=Members)
     except (ValueError, RecursionError) as error:
         raise NoJsonError from error
     return found
@@ -161,9 +159,7 @@ def is_stored_as(sent: Sent, stored: Value, column: str) -> bool:
 
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_DATE_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,7})\d*)?)?(?: ?(Z|[+-]\d\d:?\d\d))?", re.ASCII
-)
+_DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,7})\d*)?)?(?: ?(Z|[+-]\d\d:?\d\d))?", re.ASCII)
 
 
 def _as_date_time(text: str) -> Sequence[str] | None:

@@ -13,12 +13,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from fuzz import hostile, lossless
-from fuzz.choices import Choices
-from fuzz.engine import Target
-from fuzz.lossless import Members, Sent, fold, is_stored_as
-from fuzz.mirrors import assert_printable, assert_sound, template
-
 from delta_mirror.cli.changes_text import as_line
 from delta_mirror.errors import ProtocolError
 from delta_mirror.jobs.intake import Intake, make_tables
@@ -29,6 +23,11 @@ from delta_mirror.nexus.broker import LONGEST_LOCK, Answer, read_locked
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.files import DamagedError, Limits, Source
 from delta_mirror.nexus.sections import ALIASES, LAYOUTS, SECTIONS
+from fuzz import hostile, lossless
+from fuzz.choices import Choices
+from fuzz.engine import Target
+from fuzz.lossless import Members, Sent, fold, is_stored_as
+from fuzz.mirrors import assert_printable, assert_sound, template
 
 NOON = 1_777_896_000.0  # 2026-05-04T12:00:00Z
 BASE = "https://salon.servicebus.windows.net/changes/subscriptions/mirror"

@@ -5,11 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from fuzz.lossless import fold
-
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.mirror.schema import OWN_TABLES, quote
 from delta_mirror.mirror.write import Mirror
+from fuzz.lossless import fold
 
 
 def template(folder: Path) -> Path:

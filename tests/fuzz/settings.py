@@ -9,15 +9,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 
-from fuzz import hostile
-from fuzz.choices import Choices
-from fuzz.engine import Target
-
 from delta_mirror.accela.mapping import read_map
 from delta_mirror.config import Config, load_config
 from delta_mirror.config.sections import SECTIONS, keys_of
 from delta_mirror.dds.sftp_address import is_address, read_address
 from delta_mirror.errors import ConfigError, RefusedError
+from fuzz import hostile
+from fuzz.choices import Choices
+from fuzz.engine import Target
 
 SECRET = "s3cret-of-the-shop"
 
@@ -118,7 +117,11 @@ def _use(config: Config) -> None:
     for name in ("dds", "nexus", "accela"):
         with suppress(ConfigError):
             section = getattr(config, f"require_{name}")()
-            assert all(getattr(section, field.name) is not None or field.default is None for field in fields(section) if field.name == "locations")
+            assert all(
+                getattr(section, field.name) is not None or field.default is None
+                for field in fields(section)
+                if field.name == "locations"
+            )
     if config.starter.key_passphrase is not None:
         with suppress(ConfigError):
             config.starter.key_passphrase.reveal()

@@ -12,12 +12,6 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from fuzz import hostile
-from fuzz.choices import Choices
-from fuzz.engine import Target
-from fuzz.lossless import Digits, exact, is_stored_as
-from fuzz.mirrors import assert_sound, template
-
 from delta_mirror.core.model import Stream, Value
 from delta_mirror.dds.export import Batch, read_table
 from delta_mirror.dds.export_tables import facts_of
@@ -29,6 +23,11 @@ from delta_mirror.mirror.staged import Mark, Rules
 from delta_mirror.mirror.staging import Staging
 from delta_mirror.mirror.workspace import work_folder
 from delta_mirror.mirror.write import Mirror
+from fuzz import hostile
+from fuzz.choices import Choices
+from fuzz.engine import Target
+from fuzz.lossless import Digits, exact, is_stored_as
+from fuzz.mirrors import assert_sound, template
 
 NOON = 1_777_896_000.0  # 2026-05-04T12:00:00Z
 DATES = Dates.of(date(2026, 5, 4))

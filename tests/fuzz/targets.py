@@ -6,4 +6,6 @@ from typing import Any
 from fuzz import arguments, feed, messages, settings, starter
 from fuzz.engine import Target
 
-TARGETS: Mapping[str, Target[Any]] = {target.name: target for target in (feed.TARGET, starter.TARGET, messages.TARGET, settings.TARGET, arguments.TARGET)}
+TARGETS: Mapping[str, Target[Any]] = {
+    target.name: target for target in (feed.TARGET, starter.TARGET, messages.TARGET, settings.TARGET, arguments.TARGET)
+}

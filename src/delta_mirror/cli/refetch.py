@@ -6,6 +6,8 @@ import click
 
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
+    NUMBER,
+    IdType,
     as_selection,
     examples,
     open_config,
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("entity", type=click.Choice(ENTITIES))
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Ask for this tenant (repeatable).")
-@click.option("--location", "locations", multiple=True, type=int, metavar="ID", help="Ask for this location (repeatable).")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IdType())
+@click.option("--tenant", "tenants", multiple=True, type=NUMBER, metavar="ID", help="Ask for this tenant (repeatable).")
+@click.option("--location", "locations", multiple=True, type=NUMBER, metavar="ID", help="Ask for this location (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
 @writing_to_the_mirror
 @click.pass_obj

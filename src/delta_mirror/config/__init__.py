@@ -165,7 +165,9 @@ def _read_mirror(section: Section) -> MirrorSection:
         section.refuse("path", "is empty; name the file that holds the mirror")
     deletes = section.text("deletes", "remove")
     if deletes not in ("remove", "mark"):
-        section.refuse("deletes", f'is {quoted(deletes)}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)')
+        section.refuse(
+            "deletes", f'is {quoted(deletes)}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)'
+        )
     return MirrorSection(path=path, mode=section.mode("mode", "0600"), deletes="mark" if deletes == "mark" else "remove")
 
 
