@@ -49,7 +49,8 @@ class Search:
     def _tell(self, failure: Failure) -> None:
         place = self._folder / f"{self._target.name}-{len(self.failures)}"
         place.with_suffix(".octets").write_bytes(failure.octets)
-        told = f"{failure.signature}\n\noctets = bytes.fromhex({failure.octets.hex()!r})\nsent = {failure.sent[:4000]}\n\n{failure.told}"
+        made = f"octets = bytes.fromhex({failure.octets.hex()!r})\nsent = {failure.sent[:4000]}"
+        told = f"{failure.signature}\n\n{made}\n\n{failure.told}"
         place.with_suffix(".txt").write_text(told, encoding="utf-8", errors="backslashreplace")
         print(f"FOUND {failure.signature} (see {place}.txt)", flush=True)
 

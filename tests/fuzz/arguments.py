@@ -1,4 +1,4 @@
-"""Target `arguments`: command lines, on a folder with a configuration, and with a mirror whose names are as hostile as names can be.
+"""Target `arguments`: command lines, on a folder with a configuration and a mirror whose names are as hostile as names can be.
 
 Every command line ends with one of the documented exit codes, and what it prints steers no terminal and shows no secret.
 """
@@ -62,12 +62,18 @@ password = "{SECRET}"
 "firstName" = "FirstName"
 """
 _VALUES = (
-    "1", "0", "-1", "9223372036854775807", "9223372036854775808", "9" * 5000, "1e5", "٣", "²", "+1", " 1", "1_0", "0x1", "10m", "7d",
-    "36500d", "36501d", "0s", "٣d", "2026-05-04T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-05-04",
-    "20260504", "00000101", "99991231", "Client", "client", "Sale", "NexusClient", "", "-", "--", ".", "..", "mirror.db", "out.db",
-    "config.toml", "messages.jsonl", "links.csv", "export", "not-there", "sftp://u@127.0.0.1:1/x", "sftp://u:p@127.0.0.1/x", "sftp://[",
-    "5a0c2d6e-0000-4000-8000-000000000000", "5A0C2D6E-0000-4000-8000-000000000000", "%00", "a" * 5000, "\udcff", "\udc80\udc81", "x=y",
-    "text", "json", "skip", "fail", "*", "'; drop table Client; --", "\x1b[2J", "\u202e", "line\nfeed", "~", "~nobody-here", "env:HOME",
+    "1", "0", "-1", "9223372036854775807", "9223372036854775808", "9" * 5000, "1e5", "٣", "²", "+1", " 1", "1_0", "0x1",
+    "10m", "7d",
+    "36500d", "36501d", "0s", "٣d", "2026-05-04T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00",
+    "2026-05-04",
+    "20260504", "00000101", "99991231", "Client", "client", "Sale", "NexusClient", "", "-", "--", ".", "..", "mirror.db",
+    "out.db",
+    "config.toml", "messages.jsonl", "links.csv", "export", "not-there", "sftp://u@127.0.0.1:1/x", "sftp://u:p@127.0.0.1/x",
+    "sftp://[",
+    "5a0c2d6e-0000-4000-8000-000000000000", "5A0C2D6E-0000-4000-8000-000000000000", "%00", "a" * 5000, "\udcff",
+    "\udc80\udc81", "x=y",
+    "text", "json", "skip", "fail", "*", "'; drop table Client; --", "\x1b[2J", "\u202e", "line\nfeed", "~", "~nobody-here",
+    "env:HOME",
 )  # fmt: skip
 _ENDLESS = frozenset({"demo"})  # a world of its own, which has its own tests
 _NOT_HERE = frozenset({"--follow", "--if-running"})  # wait for something that never comes here

@@ -227,8 +227,8 @@ def _check_row(sent: Sent, row: Row, left: dict[str, list[Child]], above: list[S
         else:
             assert is_stored_as(value, held[1], name), f"the column {name!r} was bent"
     assert set(stored) <= {"entityid"}, "there is a column that was not sent"
-    for _, value in stored.values():
-        assert any(is_stored_as(each, value, "EntityId") for each in here), "there is a key that was not sent"
+    for _, key in stored.values():
+        assert any(is_stored_as(each, key, "EntityId") for each in here), "there is a key that was not sent"
 
 
 def _check_table(name: str, sent: Sequence[Sent], left: dict[str, list[Child]], above: list[Sent]) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from delta_mirror.core.model import Value
 
@@ -66,7 +66,7 @@ def content_of(sent: Sent) -> bytes:
             waiting += [part for pair in now for part in reversed(pair)]
         elif isinstance(now, list):
             waiting.append(_Ended("array", len(now)))
-            waiting += now
+            waiting.extend(cast("list[Sent]", now))
         elif isinstance(now, Digits):
             done.append(_digest("number", _plain(now).encode()))
         else:
@@ -116,7 +116,7 @@ def holds_a_name_twice(sent: Sent) -> bool:
                 return True
             waiting += [inner for _, inner in now]
         elif isinstance(now, list):
-            waiting += now
+            waiting.extend(cast("list[Sent]", now))
     return False
 
 
@@ -137,13 +137,15 @@ def is_stored_as(sent: Sent, stored: Value, column: str) -> bool:
     """Return whether *stored* in *column* is what was *sent*, in one of the forms that the documentation gives it."""
     if isinstance(sent, bool):
         return (type(stored) is int and stored == sent) or column.lower() == "entityversion"
-    if isinstance(sent, Members) or (isinstance(sent, list)):
+    if isinstance(sent, list):
         return isinstance(stored, str) and is_content(stored, sent)
     if sent is None:
         return False
-    if column.lower() == "entityversion" and isinstance(stored, str):  # never a number, whatever was sent
-        if re.fullmatch("[0-9A-F]{16}", stored) or (isinstance(sent, Digits) and exact(stored) == exact(sent)):
-            return True
+    is_version = column.lower() == "entityversion" and isinstance(stored, str)  # never a number, whatever was sent
+    if is_version and (
+        re.fullmatch("[0-9A-F]{16}", str(stored)) or (isinstance(sent, Digits) and exact(str(stored)) == exact(sent))
+    ):
+        return True
     if isinstance(sent, Digits):
         if isinstance(stored, str):
             return stored == sent

@@ -33,8 +33,8 @@ NOON = 1_777_896_000.0  # 2026-05-04T12:00:00Z
 BASE = "https://salon.servicebus.windows.net/changes/subscriptions/mirror"
 LIMITS = Limits(longest=60_000, chunk=64)
 
-_KEYS = tuple(key for section in SECTIONS for key in section.columns) + ("Offenses", "SubType", "Ethinicity", "FavouriteColour")
-_SUB_TYPES = tuple(section.name for section in SECTIONS) + ("Client Type", "Profile", "Shoe Details")
+_KEYS = (*(key for section in SECTIONS for key in section.columns), "Offenses", "SubType", "Ethinicity", "FavouriteColour")
+_SUB_TYPES = (*(section.name for section in SECTIONS), "Client Type", "Profile", "Shoe Details")
 _TYPES = ("ClientProfile", "Client Profile", "Note", "Office Visit", "Drug Test Result")
 _REASONS = ("Updated", "Created", "Removed", "Personal Details Updated", "Address Details Deleted", "Email Details Updated")
 _MOMENTS = (
@@ -44,7 +44,8 @@ _IDENTIFIERS = ("5a0c2d6e-0000-4000-8000-000000000001", "00000000-0000-0000-0000
 _CLIENTS = ("EX1", "EX2")
 _PROPERTIES = ("MessageId", "SequenceNumber", "LockToken", "DeliveryCount", "LockedUntilUtc", "EnqueuedTimeUtc")
 _LOCATIONS = (
-    f"{BASE}/messages/1/5a0c2d6e-0000-4000-8000-000000000001", "/messages/1/2", "messages/1/2", "http://[", "//elsewhere.example/x",
+    f"{BASE}/messages/1/5a0c2d6e-0000-4000-8000-000000000001", "/messages/1/2", "messages/1/2", "http://[",
+    "//elsewhere.example/x",
     "https://elsewhere.example/messages/1/2", "javascript:x", "https://salon.servicebus.windows.net:99999/messages/1/2", "..", "",
 )  # fmt: skip
 _BLANK = b" \t\r\n[],\xef\xbb\xbf"  # what may stand between the messages of a file
@@ -290,7 +291,7 @@ def _check_file(path: Path, sent: Delivered) -> None:
 
 def size_of(sent: Delivered) -> int:
     """Return how many octets are delivered."""
-    return len(sent.file) + sum(len(each.body) for each in (*sent.deliveries, *sent.answers))
+    return len(sent.file) + sum(len(each.body) for each in sent.deliveries) + sum(len(each.body) for each in sent.answers)
 
 
 TARGET = Target("messages", make, open_site, size_of)

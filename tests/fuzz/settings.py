@@ -3,7 +3,6 @@
 A file is taken, and can then be used as it stands, or is refused by one line that names it; no line and no `repr` shows a secret.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -26,11 +25,13 @@ _VALUES = (
     '"mark"', '"00:00-06:00"', '"America/New_York"', '["Client", "Sale"]', '"env:SALON"', '"env:NOT_THERE"', '"file:secret.txt"',
     '"file:not-there"', '"file:"', '"env:"', '"file:."', "0", "-1", "1e400", "nan", "inf", "1979-05-27", "07:32:00", "{}", "[]",
     "[[]]", '"~"', '"~nobody-here/x"', '"../../x"', '"/dev/null"', '"a\\u0000b"', '"\\u202e"', '"\\U0001F600"', "'''x'''",
-    "9223372036854775808", "0x7fffffffffffffff", "9" * 5000, '"' + "9" * 5000 + 'd"', '"36500d"', '"36501d"', '"٣d"', '"https://["',
+    "9223372036854775808", "0x7fffffffffffffff", "9" * 5000, '"' + "9" * 5000 + 'd"', '"36500d"', '"36501d"', '"٣d"',
+    '"https://["',
     '"https://salon.example:99999"', '"https://u:p@salon.example"', '"https://salon.example?x"', '"sftp://u@host:22/x"',
     '"sftp://u:p@host"', '"sftp://["', '"ſftp://x"', "2026-05-04T10:00:00Z", '"777"', '"../etc/localtime"', '"UTC"', '"posix"',
     '{ name = "Total", type = "number" }', '[{ name = "Total" }, "x"]', '[{ tenant_id = 11, location_id = 9 }]',
-    '{ Client = { EmailAddress = "hash" } }', '{ Client = { "firstName" = "FirstName" } }', '{ NexusClient = { "email" = "{Email}" } }',
+    '{ Client = { EmailAddress = "hash" } }', '{ Client = { "firstName" = "FirstName" } }',
+    '{ NexusClient = { "email" = "{Email}" } }',
     '{ Client = { "gender" = { column = "Gender", values = { a = "b" } } } }', '{ Client = { "email" = "{" } }',
 )  # fmt: skip
 
@@ -76,10 +77,13 @@ def _value(choices: Choices) -> str:
 def _mapped(choices: Choices) -> str:
     field = choices.among(("firstName", "address.city", "birthDate", "gender", "id", "address", "gender.value", "x"))
     forms = (
-        '"FirstName"', '"{FirstName} {LastName}"', '"{"', '"}"', '"{{}}"', '"{}"', '{ const = "x" }', "{}", '{ column = "A", x = 1 }',
+        '"FirstName"', '"{FirstName} {LastName}"', '"{"', '"}"', '"{{}}"', '"{}"', '{ const = "x" }', "{}",
+        '{ column = "A", x = 1 }',
         '{ column = "Gender", values = { Male = "M" } }', '{ column = "B", type = "date" }', '{ column = "B", type = "x" }',
-        '{ table = "NexusAddress", where = { AddressType = "Home" }, column = "Address" }', '{ table = "ClientPhone", column = "x" }',
-        '{ column = "B", clear = true }', '{ column = "B", clear = "x" }', '{ table = "x\\"y", where = { "a\\"b" = 1 }, column = "" }',
+        '{ table = "NexusAddress", where = { AddressType = "Home" }, column = "Address" }',
+        '{ table = "ClientPhone", column = "x" }',
+        '{ column = "B", clear = true }', '{ column = "B", clear = "x" }',
+        '{ table = "x\\"y", where = { "a\\"b" = 1 }, column = "" }',
     )  # fmt: skip
     return f'"{field}" = {choices.among(forms) if not choices.one_in(6) else _value(choices)}'
 
@@ -93,13 +97,13 @@ def open_site(folder: Path) -> Iterator[Callable[[bytes], None]]:
 
     def check(sent: bytes) -> None:
         path.write_bytes(sent)
-        before = sorted(os.listdir(folder))
+        before = sorted(folder.iterdir())
         try:
             _use(load_config(path, environ))
         except RefusedError as error:
             _check_line(str(error))
             assert str(path) in str(error), "a refusal does not name the file"
-        assert sorted(os.listdir(folder)) == before, "something was written"
+        assert sorted(folder.iterdir()) == before, "something was written"
 
     yield check
 

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,10 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, click.NoSuchOption) and error.option_name in _general_options():
             there = f"{_called_as()} {error.option_name} ..."
             error = click.UsageError(f"{error.message} It stands before the command: {there}", error.ctx)
+        told = StringIO()
+        error.show(told)
         # It repeats what was typed; line ends and tabs are click's own.
-        error.message = "".join(each if each in "\n\t" else printable(each) for each in error.message)
-        error.show()
+        sys.stderr.write("".join(each if each in "\n\t" else printable(each) for each in told.getvalue()))
         return 2
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED

@@ -55,9 +55,8 @@ def list_command(said: "Globals", *, as_json: bool) -> None:
         if as_json:
             print_json(_as_json(thing))
         else:
-            click.echo(
-                f"{thing.id[:length]}  {thing.first_seen_at}  {thing.last_seen_at}  {_place(thing)}  {_id_and(thing, thing.reason)}"
-            )
+            seen = f"{thing.first_seen_at}  {thing.last_seen_at}"
+            click.echo(f"{thing.id[:length]}  {seen}  {_place(thing)}  {_id_and(thing, thing.reason)}")
 
 
 @command.command("show")

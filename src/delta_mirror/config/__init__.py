@@ -273,7 +273,8 @@ def _read_file(path: Path) -> tuple[str, bool]:
         msg = f"{path}: the configuration file {why(error)}; name the right one with --config PATH, or {_START}"
         raise ConfigError(msg) from error
     if len(body) > LARGEST_FILE:
-        msg = f"{path}: the file is larger than {LARGEST_FILE >> 20} MiB, and no configuration; name the right one with --config PATH"
+        size = f"larger than {LARGEST_FILE >> 20} MiB"
+        msg = f"{path}: the file is {size}, and no configuration; name the right one with --config PATH"
         raise ConfigError(msg)
     try:
         return body.decode("utf-8-sig"), open_to_others
