@@ -237,10 +237,17 @@ def _check_values(reader: sqlite3.Connection, delivery: Delivery) -> None:
         [row] = [row for row in rows if "Details" in row]
         assert lossless.content_of(lossless.parse(row["Details"])) == lossless.content_of(details), "an activity was bent"
         return
+    spelt = [ALIASES.get(name.lower(), name).lower() for name, _ in details]
     stored = [(fold(name), value) for row in rows for name, value in row.items() if value is not None]
     for name, value in details:
         is_rows = name.lower() == "offenses" and isinstance(value, list)
-        if value in (None, "") or name.lower() == "subtype" or is_rows:
+        # Of several spellings of one key the right one wins.
+        if (
+            value in (None, "")
+            or name.lower() == "subtype"
+            or is_rows
+            or spelt.count(ALIASES.get(name.lower(), name).lower()) > 1
+        ):
             continue
         names = tuple({name.lower(), fold(name), ALIASES.get(name.lower(), name).lower()})
         held = [held for column, held in stored if column.endswith(names)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -142,6 +143,25 @@ def test_row_of_an_export_whose_key_has_a_nul_is_set_aside(tmp_path: Path) -> No
 
     assert loaded.counts.inserted == 1
     assert [(aside.table, aside.rows) for aside in loaded.aside] == [("Client", 1)]
+
+
+# Memory
+
+
+def test_memory_does_not_grow_with_how_long_the_names_in_messages_are() -> None:
+    def take(number: int) -> None:
+        long = f"{number}" * 200_000
+        read_message(Delivery(message(long, reason=f"{long} Updated", type_=f"{long} Note", identifier="A1")))
+
+    take(10)
+    tracemalloc.start()
+    try:
+        for number in range(11, 31):
+            take(number)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000
 
 
 # The command line

@@ -32,6 +32,7 @@ from delta_mirror.nexus.sections import (
     ALIASES,
     BY_NAME,
     DATES,
+    LONGEST_REMEMBERED,
     OFFENSE_COLUMNS,
     OFFENSES,
     WHOLE_PROFILE,
@@ -293,9 +294,13 @@ def _midnight(day: str) -> int | None:
 # ---- which section
 
 
-@lru_cache(maxsize=1024)
 def _read_reason(reason: str) -> tuple[int, str]:
     """Return the rank of the kind of change, and what stands before the verb, compact."""
+    return _known_reason(reason) if len(reason) <= LONGEST_REMEMBERED else _known_reason.__wrapped__(reason)
+
+
+@lru_cache(maxsize=1024)
+def _known_reason(reason: str) -> tuple[int, str]:
     named = compact(reason)
     verb = next((verb for verb in _VERBS if named.endswith(verb)), "")
     rank = {"created": _CREATED, "added": _CREATED, "removed": _REMOVED, "deleted": _REMOVED}.get(verb, _UPDATED)
