@@ -75,6 +75,7 @@ __all__ = [
 ]
 
 FEED_REACH = 7 * DAY - 10 * MINUTE  # the feed reaches back 7 days (docs/service.md, "Paging"); the margin is for the way there
+MOST_DOTS = 1000  # in a line of the file
 _WHERE = "DELTA_MIRROR_CONFIG"
 _START = "copy config.example.toml and fill it in"
 _GONE = "the folder in which this runs was removed"
@@ -287,6 +288,10 @@ def _read_file(path: Path) -> tuple[str, bool]:
 
 def _read_toml(path: Path, text: str) -> dict[str, object]:
     """Return the tables of a TOML text."""
+    # tomllib takes a minute for a key of ten thousand parts, and an hour for more.
+    if max(line.count(".") for line in text.split("\n")) > MOST_DOTS:
+        msg = f"{path}: not TOML that can be read: a line has more than {MOST_DOTS:,} dots"
+        raise ConfigError(msg)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
