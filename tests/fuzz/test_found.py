@@ -66,6 +66,15 @@ def test_row_version_of_thousands_of_digits_is_text_in_an_export(tmp_path: Path,
     assert batch.rows[0][2] == DIGITS
 
 
+def test_column_that_is_called_like_the_middle_of_a_marker_is_a_column() -> None:
+    octets = file_of(["TenantId", "EntityId", "$", "@"], ["11", ID, "$", "@"])
+
+    [batch] = read_table([octets], "Client_20260504.csv", facts_of("Client"))
+
+    assert batch.columns == ("TenantId", "EntityId", "$", "@")
+    assert batch.rows == [(11, ID.lower(), "$", "@")]
+
+
 # More columns than a table can have
 
 
