@@ -28,7 +28,7 @@ CONTRIBUTING = ROOT / "docs" / "contributing.md"
 PROMISED = 11
 
 # Options of other programs that the documentation shows.
-FOREIGN_OPTIONS = {"--clients", "--dial", "--messages", "--records", "--rounds", "--sales", "--sizes"}
+FOREIGN_OPTIONS = {"--clients", "--dial", "--guided", "--messages", "--records", "--rounds", "--sales", "--seed", "--sizes"}
 
 
 def all_exit_codes() -> set[int]:
