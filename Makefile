@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 SEED ?= 1
 COUNT ?= 100
+TARGET ?= feed starter messages settings arguments
+MINUTES ?= 10
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -44,6 +46,10 @@ test: $(DEV_STAMP)  ## all tests; TESTS="tests/rules -k plan" for some, WORKERS=
 .PHONY: torture
 torture: $(DEV_STAMP)  ## everything at once against the installed program; SEED=7 COUNT=1 for one schedule again, KEEP=FOLDER for its files
 	@cd tests && ../$(BIN)/python -m torture --seed $(SEED) --count $(COUNT) $(if $(KEEP),--keep '$(abspath $(KEEP))')
+
+.PHONY: fuzz
+fuzz: $(DEV_STAMP)  ## hostile input without end; TARGET="feed starter" MINUTES=10 of processor time each, FUZZ="--seed 1" or "--guided"
+	@cd tests && for target in $(TARGET); do ../$(BIN)/python -m fuzz $$target --minutes $(MINUTES) $(FUZZ); done
 
 .PHONY: docs
 docs: $(DEV_STAMP)  ## only the tests that hold the documentation against the code

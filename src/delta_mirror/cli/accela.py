@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from delta_mirror.jobs.push_report import PushReport
 
 STANDARD_INPUT = "-"
+LONGEST_LINE = 1 << 16  # characters
 
 
 @click.group(
@@ -103,13 +104,21 @@ def _lines_of(file: str) -> Iterator[Iterator[str]]:
             except OSError as error:
                 raise RefusedError(f"{file!r} cannot be read ({error.strerror}); name the CSV with the links") from error
         try:
-            yield iter(lines)
+            yield _bounded(lines, file)
         except UnicodeDecodeError as error:
             raise RefusedError(f"{file!r} is not UTF-8; save it as UTF-8, and call again") from error
 
 
+def _bounded(lines: TextIO, file: str) -> Iterator[str]:
+    """Yield *lines*, and refuse one without an end: a path may lead to a device, and no line of links is long."""
+    while line := lines.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise RefusedError(f"{file!r} has a line of more than {LONGEST_LINE:,} characters, and is no CSV with links")
+        yield line
+
+
 @command.command("push")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many contacts; the others wait.")
+@click.option("--limit", type=click.IntRange(1, 2**63 - 1), metavar="N", help="At most so many contacts; the others wait.")
 @click.option("--retry-failed", is_flag=True, help="Try also those again of which fields did not take.")
 @click.option("--dry-run", is_flag=True, help="Read and compare, show field by field what would be sent, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")

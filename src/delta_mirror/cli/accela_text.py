@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.messages import complain, warn
+from delta_mirror.cli.messages import complain, plain, warn
 
 if TYPE_CHECKING:
     from delta_mirror.jobs.push_report import Pushed, PushReport
@@ -45,16 +45,16 @@ def _line(each: "Pushed") -> str:
         notes.append(f"traceId {each.trace_id}")
     if each.beside:
         notes.append(f"changed beside it, by somebody else or by a script: {', '.join(each.beside)}")
-    return _plain(f"contact {each.link.contact_id} ({each.link.who}): {_outcome(each)}{fields}{_joined(notes)}")
+    return plain(f"contact {each.link.contact_id} ({each.link.who}): {_outcome(each)}{fields}{_joined(notes)}")
 
 
 def _print_rehearsal(each: "Pushed") -> None:
     number = f": {len(each.changes)} field{'' if len(each.changes) == 1 else 's'}" if each.changes else ""
-    click.echo(_plain(f"contact {each.link.contact_id} ({each.link.who}): {_outcome(each)}{number}{_joined([each.error])}"))
+    click.echo(plain(f"contact {each.link.contact_id} ({each.link.who}): {_outcome(each)}{number}{_joined([each.error])}"))
     for name, (old, new) in each.changes.items():
-        click.echo(f"  {_plain(name)}: {_value(old)} -> {_value(new)}")
+        click.echo(f"  {plain(name)}: {_value(old)} -> {_value(new)}")
     for name, reason in each.left_alone.items():
-        click.echo(f"  {name}: left alone, {reason}")
+        click.echo(f"  {plain(name)}: left alone, {plain(reason)}")
 
 
 def _outcome(each: "Pushed") -> str:
@@ -68,11 +68,7 @@ def _joined(notes: Sequence[str | None]) -> str:
 
 def _value(text: str) -> str:
     """Return a value as JSON text, nothing as the word; everything that steers a terminal is an escape."""
-    return _plain(json.dumps(text, ensure_ascii=False)) if text else "nothing"
-
-
-def _plain(text: str) -> str:
-    return text if text.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+    return plain(json.dumps(text, ensure_ascii=False)) if text else "nothing"
 
 
 def complain_of(report: "PushReport") -> None:

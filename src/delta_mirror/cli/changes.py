@@ -18,7 +18,9 @@ import click
 
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
+    NUMBER,
     Command,
+    IdType,
     MomentType,
     as_selection,
     examples,
@@ -58,10 +60,10 @@ def _selecting_what_is_logged(command: Command) -> Command:
 @click.argument("entity", required=False, type=click.Choice(LOGGED))
 @_selecting_what_is_logged
 @click.option("--since", type=MomentType(), metavar="DATETIME", help="Only what was carried out from then on (with a zone).")
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this record, in any case (repeatable).")
-@click.option("--run", "run_id", type=int, metavar="N", help="Only what this run did.")
-@click.option("--after", type=click.IntRange(min=0), metavar="SEQ", help="Only what came after this number of the log.")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many, the oldest ones.")
+@click.option("--id", "ids", multiple=True, type=IdType(), metavar="ID", help="Only this record, in any case (repeatable).")
+@click.option("--run", "run_id", type=NUMBER, metavar="N", help="Only what this run did.")
+@click.option("--after", type=NUMBER, metavar="SEQ", help="Only what came after this number of the log.")
+@click.option("--limit", type=NUMBER, metavar="N", help="At most so many, the oldest ones.")
 @click.option("--follow", is_flag=True, help="Go on as runs commit, until Ctrl-C.")
 @click.option("-v", "--verbose", is_flag=True, help="Show also EntityVersion and DateUpdated.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

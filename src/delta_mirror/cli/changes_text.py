@@ -11,6 +11,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
+from delta_mirror.cli.messages import plain
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -126,10 +128,3 @@ def _pair(old: "Value | None", new: "Value | None", width: int | None) -> str:
 def _value(value: "Value | None", width: int | None) -> str:
     text = plain(_JSON.encode(value))
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
-
-
-def plain(text: str) -> str:
-    """Return *text* with everything as an escape that breaks a line, steers a terminal or shows nothing."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

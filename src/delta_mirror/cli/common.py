@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from delta_mirror.cli.messages import tell, warn
+from delta_mirror.cli.messages import plain, tell, warn
 from delta_mirror.config import ENTITIES, Config, find_config, load_config, read_duration
 from delta_mirror.core.values import offset_of, read_ticks
 from delta_mirror.errors import BusyError
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
     _Number = click.ParamType[int]
     _Day = click.ParamType[date]
+    _Text = click.ParamType[str]
 else:
-    _Number = _Day = click.ParamType  # generic only in newer versions of click than the oldest that will do
+    _Number = _Day = _Text = click.ParamType  # generic only in newer versions of click than the oldest that will do
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Done = TypeVar("Done")
 
+NUMBER = click.IntRange(min=0, max=2**63 - 1)  # what a column of SQLite holds
 EXIT_UNFINISHED = 3
 EXIT_CHECK_FAILED = 5
 
@@ -108,6 +110,20 @@ class DayType(_Day):
         return day
 
 
+class IdType(_Text):
+    """The id of a record."""
+
+    name = "id"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return *value*, which is text: an argument need not be."""
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            self.fail(f"{str(value)!a} is not UTF-8, and no record is called so", param, ctx)
+        return str(value)
+
+
 def examples(*lines: str) -> str:
     """Return the end of a help text that teaches by *lines*, each a call and what it is for."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -122,8 +138,10 @@ def selecting(command: Command, entities: Sequence[str]) -> Command:
     """Add the options that select by tenant, location and one of *entities*."""
     for option in (
         click.option("--entity", "entities", multiple=True, type=click.Choice(entities), help="Only this entity (repeatable)."),
-        click.option("--location", "locations", multiple=True, type=int, metavar="ID", help="Only this location (repeatable)."),
-        click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Only this tenant (repeatable)."),
+        click.option(
+            "--location", "locations", multiple=True, type=NUMBER, metavar="ID", help="Only this location (repeatable)."
+        ),
+        click.option("--tenant", "tenants", multiple=True, type=NUMBER, metavar="ID", help="Only this tenant (repeatable)."),
     ):
         command = option(command)
     return command
@@ -174,8 +192,8 @@ def write_whatever_comes() -> None:
 
 
 def print_json(value: object) -> None:
-    """Write *value* as one line of JSON to standard output."""
-    sys.stdout.write(_JSON.encode(value) + "\n")
+    """Write *value* as one line of JSON to standard output, which steers no terminal."""
+    sys.stdout.write(plain(_JSON.encode(value)) + "\n")
 
 
 class Stopped:

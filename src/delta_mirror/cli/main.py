@@ -12,13 +12,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import click
 
 from delta_mirror import __version__
-from delta_mirror.cli.messages import complain, set_up_messages
+from delta_mirror.cli.messages import complain, printable, set_up_messages
 from delta_mirror.cli.output import ClosedPipeError, let_go, open_closed_streams, writing_results
 from delta_mirror.errors import BusyError, DeltaMirrorError, RefusedError, UnfinishedError
 
@@ -151,7 +152,10 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, click.NoSuchOption) and error.option_name in _general_options():
             there = f"{_called_as()} {error.option_name} ..."
             error = click.UsageError(f"{error.message} It stands before the command: {there}", error.ctx)
-        error.show()
+        told = StringIO()
+        error.show(told)
+        # It repeats what was typed; line ends and tabs are click's own.
+        sys.stderr.write("".join(each if each in "\n\t" else printable(each) for each in told.getvalue()))
         return 2
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED

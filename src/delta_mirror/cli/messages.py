@@ -18,7 +18,8 @@ LOGGER = logging.getLogger("delta_mirror")
 class _AsJson(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
-        return json.dumps({"at": at, "level": record.levelname.lower(), "message": record.getMessage()}, ensure_ascii=False)
+        told = {"at": at, "level": record.levelname.lower(), "message": record.getMessage()}
+        return plain(json.dumps(told, ensure_ascii=False))
 
 
 class _AsText(logging.Formatter):
@@ -33,6 +34,11 @@ def printable(text: str) -> str:
     Names of columns and of files come from outside: none of them may steer a terminal or begin a line of its own.
     """
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def plain(text: str) -> str:
+    """Return *text*, which may be JSON and is then the same JSON, with what cannot be printed as the escapes that JSON has."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def set_up_messages(*, verbose: bool, quiet: bool, log_format: str) -> None:

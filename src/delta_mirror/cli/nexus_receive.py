@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         "*/5 * * * * /path/to/bin/sync --quiet --config /path/to/config.toml nexus receive --if-running skip",
     ),
 )
-@click.option("--max", "most", type=click.IntRange(min=1), metavar="N", help="Take at most so many messages.")
+@click.option("--max", "most", type=click.IntRange(1, 2**63 - 1), metavar="N", help="Take at most so many messages.")
 @click.option(
     "--wait",
     "quiet",

@@ -16,7 +16,7 @@ from delta_mirror.cli.common import (
     unless_busy,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, say_failure, tell
+from delta_mirror.cli.messages import complain, plain, printable, say_failure, tell
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -55,10 +55,8 @@ def list_command(said: "Globals", *, as_json: bool) -> None:
         if as_json:
             print_json(_as_json(thing))
         else:
-            click.echo(
-                f"{thing.id[:length]}  {thing.first_seen_at}  {thing.last_seen_at}  {_place(thing)}  "
-                f"{thing.record_id or '(no id)'}  {thing.reason}"
-            )
+            seen = f"{thing.first_seen_at}  {thing.last_seen_at}"
+            click.echo(f"{thing.id[:length]}  {seen}  {_place(thing)}  {_id_and(thing, thing.reason)}")
 
 
 @command.command("show")
@@ -75,7 +73,7 @@ def show_command(said: "Globals", *, id_: str, as_json: bool) -> None:
         print_json(whole)
     else:
         for name, value in whole.items():
-            click.echo(f"{name}: {'' if value is None else value}")
+            click.echo(f"{name}: {'' if value is None else plain(str(value))}")
 
 
 @command.command("retry")
@@ -128,7 +126,7 @@ def drop_command(said: "Globals", *, ids: tuple[str, ...], if_running: str) -> i
         dropped = unless_busy(lambda: drop_quarantined(config, ids, wait=wait, stop=stopped.event), if_running, stopped)
     if not said.quiet:
         for thing in dropped or ():
-            click.echo(f"dropped {thing.id}  {_place(thing)}  {thing.record_id or '(no id)'}  {thing.reason}")
+            click.echo(f"dropped {thing.id}  {_place(thing)}  {_id_and(thing, thing.reason)}")
     return stopped.exit_code
 
 
@@ -137,13 +135,16 @@ def _print(report: "RetryReport", *, quiet: bool) -> None:
     length = _length([each.thing for each in report.things])
     for each in report.things:
         if not quiet or (each.remains and not each.is_expected):
-            click.echo(
-                f"{each.thing.id[:length]}  {_place(each.thing)}  {each.thing.record_id or '(no id)'}  {_outcome(each)}"
-                f"{f': {each.why}' if each.why else ''}"
-            )
+            told = f"{_outcome(each)}{f': {each.why}' if each.why else ''}"
+            click.echo(f"{each.thing.id[:length]}  {_place(each.thing)}  {_id_and(each.thing, told)}")
     if not quiet:
         gone = sum(not each.remains for each in report.things)
         click.echo(f"run {report.run.id}: {gone} of {len(report.things)} left quarantine, {report.run.calls} calls")
+
+
+def _id_and(thing: "SetAside", told: str) -> str:
+    """Return the id of the record that *thing* is of, and what is told of it; both may hold what was sent."""
+    return printable(f"{thing.record_id or '(no id)'}  {told}")
 
 
 def _outcome(each: "Retried") -> str:

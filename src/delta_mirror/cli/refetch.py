@@ -6,6 +6,8 @@ import click
 
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
+    NUMBER,
+    IdType,
     as_selection,
     examples,
     open_config,
@@ -15,7 +17,7 @@ from delta_mirror.cli.common import (
     unless_busy,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, say_failure, tell
+from delta_mirror.cli.messages import complain, printable, say_failure, tell
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("entity", type=click.Choice(ENTITIES))
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--tenant", "tenants", multiple=True, type=int, metavar="ID", help="Ask for this tenant (repeatable).")
-@click.option("--location", "locations", multiple=True, type=int, metavar="ID", help="Ask for this location (repeatable).")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=IdType())
+@click.option("--tenant", "tenants", multiple=True, type=NUMBER, metavar="ID", help="Ask for this tenant (repeatable).")
+@click.option("--location", "locations", multiple=True, type=NUMBER, metavar="ID", help="Ask for this location (repeatable).")
 @click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
 @writing_to_the_mirror
 @click.pass_obj
@@ -84,7 +86,7 @@ def _print(report: "RefetchReport", *, quiet: bool) -> None:
     for record in report.records:
         if not (quiet and (record.is_done or record.is_expected)):
             why = f"  {record.why}" if record.outcome == "quarantined" else ""
-            click.echo(f"{record.id}  {_named(record)}: {record.outcome}{why}")
+            click.echo(printable(f"{record.id}  {_named(record)}: {record.outcome}{why}"))
     if not quiet:
         done = sum(record.is_done for record in report.records)
         click.echo(f"run {report.run.id}: {done} of {len(report.records)} done, {report.run.calls} calls")

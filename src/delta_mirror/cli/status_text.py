@@ -18,6 +18,7 @@ import click
 
 from delta_mirror.cli.common import write_whatever_comes
 from delta_mirror.cli.main import COMMANDS
+from delta_mirror.cli.messages import printable
 from delta_mirror.config import FEED_REACH
 from delta_mirror.core.model import Stream
 from delta_mirror.core.spans import span
@@ -50,7 +51,7 @@ def show(status: Status, now: float, *, verbose: bool) -> None:
     is_terminal = sys.stdout.isatty()
     width = _terminal_width() if is_terminal else None
     there = "" if status.exists else f" (not there yet; {FIRST_RUNS} makes it)"
-    click.echo(f"mirror {status.mirror}{there}")
+    click.echo(f"mirror {printable(str(status.mirror))}{there}")
     are_all = True
     if status.streams:
         click.echo()
@@ -416,11 +417,12 @@ def _since(at: str | None, now: float) -> float | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
+    return printable(" ".join(text.split()).rstrip("."))
 
 
 def _say(line: str, width: int | None, before: str = "") -> None:
-    """Write one paragraph, broken between words where there is a width to keep to."""
+    """Write one paragraph, broken between words where there is a width to keep to. Names of tables in it come from outside."""
+    line = printable(line)
     if width is None:
         click.echo(before + line)
         return

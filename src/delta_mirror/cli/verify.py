@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.changes_text import WIDTH_ON_A_TERMINAL, fields_as_text, plain
+from delta_mirror.cli.changes_text import WIDTH_ON_A_TERMINAL, fields_as_text
 from delta_mirror.cli.common import (
     EXIT_CHECK_FAILED,
     EXIT_UNFINISHED,
@@ -27,7 +27,7 @@ from delta_mirror.cli.common import (
     write_whatever_comes,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, say_failure, tell
+from delta_mirror.cli.messages import complain, plain, say_failure, tell
 from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import FileWatch
 
@@ -86,7 +86,7 @@ def command(
     with tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8", errors="surrogateescape") as listed:
 
         def note(stream: "Stream", drift: "Drift") -> None:
-            listed.write(_JSON.encode(_as_json(stream, drift, show_values=show_values)) + "\n")
+            listed.write(plain(_JSON.encode(_as_json(stream, drift, show_values=show_values))) + "\n")
 
         with (
             told_to_stop("what was not compared is not known") as stopped,
@@ -178,7 +178,7 @@ def _print_json(report: "VerifyReport", listed: Iterable[str]) -> None:
         "streams": [_stream_as_json(each) for each in report.streams],
         "trouble": report.trouble,
     }
-    sys.stdout.write(_JSON.encode(head).removesuffix("}") + ', "records": [')
+    sys.stdout.write(plain(_JSON.encode(head)).removesuffix("}") + ', "records": [')
     for number, line in enumerate(listed):
         sys.stdout.write((", " if number else "") + line.removesuffix("\n"))
     sys.stdout.write("]}\n")

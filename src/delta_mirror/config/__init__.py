@@ -39,11 +39,13 @@ from delta_mirror.config.table import Section
 from delta_mirror.config.words import (
     DAY,
     HOUR,
+    LARGEST_FILE,
     MINUTE,
     SECOND,
     expanded,
     fits_a_header,
     kind_of,
+    quoted,
     read_duration,
     shown,
     suggestion,
@@ -73,6 +75,7 @@ __all__ = [
 ]
 
 FEED_REACH = 7 * DAY - 10 * MINUTE  # the feed reaches back 7 days (docs/service.md, "Paging"); the margin is for the way there
+MOST_DOTS = 1000  # in a line of the file
 _WHERE = "DELTA_MIRROR_CONFIG"
 _START = "copy config.example.toml and fill it in"
 _GONE = "the folder in which this runs was removed"
@@ -164,7 +167,9 @@ def _read_mirror(section: Section, environ: Mapping[str, str]) -> MirrorSection:
         section.refuse("path", "is empty; name the file that holds the mirror")
     deletes = section.text("deletes", "remove")
     if deletes not in ("remove", "mark"):
-        section.refuse("deletes", f'is {deletes!r}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)')
+        section.refuse(
+            "deletes", f'is {quoted(deletes)}; give "remove" (deleted rows go) or "mark" (they stay, with _deleted_at)'
+        )
     mask_key, mask = section.late_secret("mask_key", environ), section.mask("mask")
     if mask_key is None and any("hash" in columns.values() for columns in mask.values()):
         section.refuse("mask_key", 'is empty, and [mirror.mask] says "hash"; docs/operating.md, "Privacy", says how to make one')
@@ -273,11 +278,15 @@ def _read_file(path: Path) -> tuple[str, bool]:
     """Return the text of the configuration file, and whether its group or others may read it."""
     try:
         with path.open("rb") as file:
-            body = file.read()
+            body = file.read(LARGEST_FILE + 1)
             open_to_others = bool(os.fstat(file.fileno()).st_mode & 0o044)
     except OSError as error:
         msg = f"{path}: the configuration file {why(error)}; name the right one with --config PATH, or {_START}"
         raise ConfigError(msg) from error
+    if len(body) > LARGEST_FILE:
+        size = f"larger than {LARGEST_FILE >> 20} MiB"
+        msg = f"{path}: the file is {size}, and no configuration; name the right one with --config PATH"
+        raise ConfigError(msg)
     try:
         return body.decode("utf-8-sig"), open_to_others
     except UnicodeDecodeError as error:
@@ -289,6 +298,10 @@ def _read_file(path: Path) -> tuple[str, bool]:
 
 def _read_toml(path: Path, text: str) -> dict[str, object]:
     """Return the tables of a TOML text."""
+    # tomllib takes a minute for a key of ten thousand parts, and an hour for more.
+    if max(line.count(".") for line in text.split("\n")) > MOST_DOTS:
+        msg = f"{path}: not TOML that can be read: a line has more than {MOST_DOTS:,} dots"
+        raise ConfigError(msg)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

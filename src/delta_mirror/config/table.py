@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 from delta_mirror.config.sections import ENTITIES, MAPPED_ENTITIES, SECTIONS, ColumnType, Location, Secret, StarterColumn, keys_of
 from delta_mirror.config.words import (
     DAY,
+    LARGEST_FILE,
     LONGEST,
     MINUTE,
     PRINTABLE,
@@ -23,6 +24,7 @@ from delta_mirror.config.words import (
     is_utf8,
     kind_of,
     plain_url,
+    quoted,
     read_duration,
     shown,
     suggestion,
@@ -113,12 +115,12 @@ class Section:
         if not isinstance(value, str):
             self.refuse(key, f"must be text, not {kind_of(value)}; {advice}")
         if _MODE.fullmatch(value) is None:
-            self.refuse(key, f"is {value!r}, which is no file mode; {advice}")
+            self.refuse(key, f"is {quoted(value)}, which is no file mode; {advice}")
         mode = int(value, 8)
         if mode & 0o600 != 0o600:
-            self.refuse(key, f"is {value!r}, but the owner must be able to read and write the mirror; {advice}")
+            self.refuse(key, f"is {quoted(value)}, but the owner must be able to read and write the mirror; {advice}")
         if mode & ~0o666:
-            self.refuse(key, f"is {value!r}, but a mirror is nothing to execute; {advice}")
+            self.refuse(key, f"is {quoted(value)}, but a mirror is nothing to execute; {advice}")
         return mode
 
     def path(self, key: str, default: str) -> Path | None:
@@ -158,7 +160,7 @@ class Section:
             return ZoneInfo(name)
         # What is no key at all (a path, a folder, a NUL) is refused in other ways than what is not there.
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            self.refuse(key, f'is {name!r}, which is no time zone; give it as in "America/New_York"')
+            self.refuse(key, f'is {quoted(name)}, which is no time zone; give it as in "America/New_York"')
 
     def maintenance(self, key: str, default: str, zone: "ZoneInfo | None") -> Maintenance | None:
         """Return the window that `HH:MM-HH:MM` means by the clocks of *zone*; None where it is empty."""
@@ -167,13 +169,13 @@ class Section:
             return None
         found = _CLOCKS.fullmatch(value)
         if found is None:
-            self.refuse(key, f'is {value!r}; write a time of day from and to, such as "00:00-06:00" or "22:30-04:00"')
+            self.refuse(key, f'is {quoted(value)}; write a time of day from and to, such as "00:00-06:00" or "22:30-04:00"')
         hours, minutes, end_hours, end_minutes = map(int, found.groups())
         start, end = hours * 60 + minutes, end_hours * 60 + end_minutes
         if max(minutes, end_minutes) > 59 or start >= DAY // MINUTE or end > DAY // MINUTE:
-            self.refuse(key, f"is {value!r}; a day has times from 00:00 to 24:00")
+            self.refuse(key, f"is {quoted(value)}; a day has times from 00:00 to 24:00")
         if start == end % (DAY // MINUTE):
-            self.refuse(key, f"is {value!r}, the whole day or nothing of it; not every failure can be expected")
+            self.refuse(key, f"is {quoted(value)}, the whole day or nothing of it; not every failure can be expected")
         if zone is None:
             self.refuse(key, 'needs dds.zone, the time zone of the cluster, such as "America/New_York"')
         return Maintenance(start, end, zone)
@@ -202,7 +204,7 @@ class Section:
             self.refuse(key, f"must be tables, written [{self._name}.{key}.Client], not {kind_of(value)}")
         for entity, fields_of in value.items():
             if entity not in MAPPED_ENTITIES:
-                self.refuse(key, f"names {entity!r}, which is no entity; {suggestion(entity, MAPPED_ENTITIES)}")
+                self.refuse(key, f"names {quoted(entity)}, which is no entity; {suggestion(entity, MAPPED_ENTITIES)}")
             if not isinstance(fields_of, dict):
                 self.refuse(key, f"has {entity} as {kind_of(fields_of)}; write a table [{self._name}.{key}.{entity}]")
         return value
@@ -288,7 +290,7 @@ class Section:
             if not isinstance(name, str):
                 self.refuse(key, f"must hold names in quotes, not {kind_of(name)}")
             if name not in ENTITIES:
-                self.refuse(key, f"names {name!r}, which is no entity; {suggestion(name, ENTITIES)}")
+                self.refuse(key, f"names {quoted(name)}, which is no entity; {suggestion(name, ENTITIES)}")
             if name in names:
                 self.refuse(key, f"names {name} twice; take one away")
             names.append(name)
@@ -325,9 +327,12 @@ class Section:
     def _file_text(self, key: str, path: Path) -> str:
         """Return what the file of a secret holds, less the line ends after it."""
         try:
-            body = path.read_bytes()
+            with path.open("rb") as file:
+                body = file.read(LARGEST_FILE + 1)
         except OSError as error:
             self.refuse(key, f"is taken from the file {path}, which {why(error)}")
+        if len(body) > LARGEST_FILE:
+            self.refuse(key, f"is taken from the file {path}, which is larger than {LARGEST_FILE >> 20} MiB, and no secret")
         # A byte order mark is what Windows editors leave behind.
         text = body.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").decode(errors="surrogateescape")
         if not text:

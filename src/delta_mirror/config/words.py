@@ -19,6 +19,8 @@ MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 LONGEST = 36500 * DAY  # now less this is still a date
+LARGEST_FILE = 1 << 20  # bytes of a configuration, or of the file of a secret: a path may lead to a device without an end
+LONGEST_SHOWN = 100  # characters of a text that a refusal shows
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _DURATION = re.compile(r"(\d+)([smhd])", re.ASCII)
 PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
@@ -33,7 +35,7 @@ def read_duration(text: str) -> int:
     """
     found = _DURATION.fullmatch(text)
     if found is None:
-        msg = f"{text!r} is no duration; write a whole number and s, m, h or d: 90s, 10m, 2h, 7d"
+        msg = f"{quoted(text)} is no duration; write a whole number and s, m, h or d: 90s, 10m, 2h, 7d"
         raise ValueError(msg)
     number, unit = found.groups()
     # The length is looked at first, as int() has an error of its own for thousands of digits.
@@ -108,8 +110,17 @@ def kind_of(value: object) -> str:
 
 
 def shown(name: str) -> str:
-    """Return a name from the file as it is, or escaped where it would upset a terminal."""
-    return name if name.isprintable() and name else repr(name)
+    """Return a name from the file as it is, or escaped where it would upset a terminal; of a long one the beginning."""
+    return _cut(name) if name.isprintable() and name else quoted(name)
+
+
+def quoted(text: str) -> str:
+    """Return a text from the file in quotes, what would upset a terminal as escapes; of a long one the beginning."""
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def why(error: OSError) -> str:

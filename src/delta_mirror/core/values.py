@@ -30,6 +30,7 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*|(?=\.))(\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+)?", re.ASCII)
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1  # of SQLite's integers
 _LONGEST_INTEGER = len(str(_SMALLEST))
+_LONGEST_VERSION = len(str((1 << 64) - 1))  # digits; int() refuses a text of thousands of them
 _HEX_VERSION = re.compile(r"(?:0[xX])?([0-9a-fA-F]{16})", re.ASCII)
 
 
@@ -128,8 +129,10 @@ def plain_row_version(value: int | float | str) -> str:
             return b64decode(value, validate=True).hex().upper()
         except (Base64Error, ValueError):
             return value
-    if value.isascii() and value.isdigit() and int(value) < 1 << 64:
-        return f"{int(value):016X}"
+    if value.isascii() and value.isdigit():
+        digits = value.lstrip("0") or "0"
+        if len(digits) <= _LONGEST_VERSION and int(digits) < 1 << 64:
+            return f"{int(digits):016X}"
     return value
 
 

@@ -166,12 +166,13 @@ class _TableReader:
 
     def _read_names(self, text: str) -> int:
         """Take the names of the columns from the header, or from what is known; return where the rows begin."""
-        first = text[: text.index(_ROW_END)].split(_COLUMN_END)
+        end = next(marker.end() for marker in _MARKER.finditer(text) if marker[0] == _ROW_END)
+        [first] = _rows_of(text[:end])
         begin = 0
         if _is_header(first):
             self._header = first
             self._names = tuple(column_name(_unquoted(name).strip()) for name in first)
-            begin = text.index(_ROW_END) + len(_ROW_END)
+            begin = end
         elif self._given:
             self._names = tuple(column_name(_name_of(column)) for column in self._given)
         elif self._facts.columns is not None:

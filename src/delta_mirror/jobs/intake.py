@@ -220,8 +220,7 @@ class _Batch:
             return each
         place = each.place
         try:
-            columns = {key: self._tables.spell(self._tx, place, key) for key in each.unknown.keys}
-            below = {key: self._tables.spell_below(self._tx, place, key) for key in each.unknown.below}
+            columns, below = self._tables.spell(self._tx, place, each.unknown.keys, each.unknown.below)
         except CannotBeStoredError as error:
             return Unreadable(each.key, str(error), place.client_id)
         values = {columns.get(name, name): _renamed(value, below) for name, value in each.statement.values.items()}

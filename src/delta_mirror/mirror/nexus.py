@@ -96,44 +96,63 @@ class NexusTables:
         self._owners = {fold(column): section for section, columns in self._sections.items() for column in columns}
         self._owners |= orjson.loads(tx.kept(_OWNERS) or "{}")
 
-    def spell(self, tx: Transaction, place: Place, key: str) -> str:
-        """Return the column of *place* that holds the new *key*, which is added where there is none.
+    def spell(
+        self, tx: Transaction, place: Place, keys: Collection[str], below: Collection[str]
+    ) -> tuple[dict[str, str], dict[str, str]]:  # fmt: skip
+        """Return the columns of *place* that hold its new *keys*, and those that hold the new keys of the rows *below* it.
+
+        All of them are there afterwards; where one cannot be, none was added.
 
         Raises:
-            CannotBeStoredError: no table can have such a column.
+            CannotBeStoredError: no table can have such columns.
         """
         table = self._table_of(place)
-        check_column(key)
-        if place.section not in self._sections:
-            return self._column(tx, table, key)
-        while self._owners.get(fold(key), place.section) != place.section:
-            key = place.section.split()[0] + key
-        if fold(key) not in self._owners:
-            self._owners[fold(key)] = place.section
-            new = {column: section for column, section in self._owners.items() if not self._is_known(column, section)}
-            tx.keep(_OWNERS, orjson.dumps(new).decode())
-        return self._column(tx, table, key)
-
-    def spell_below(self, tx: Transaction, place: Place, key: str) -> str:
-        """Return the column that holds the new *key* of the rows below *place*; else as `spell`."""
-        below = self._layouts[self._table_of(place)].rows_below
-        if below is None:
+        columns = {key: self._name_in(place, key) for key in keys}
+        new = {table: self._missing(table, list(columns.values()))}
+        rows_below = self._layouts[table].rows_below
+        if below and rows_below is None:
             raise LookupError(f"there are no rows below {place.section}")
+        if rows_below:
+            new[rows_below[1]] = self._missing(rows_below[1], below)
+        # Only now, when all are known to be possible: what goes to quarantine widens no table.
+        for name, names in new.items():
+            for column in names:
+                self._add(tx, name, column)
+                tx.said.append(f"column {column} added to table {name}")
+        if place.section in self._sections:
+            self._own(tx, place.section, columns.values())
+        spelling = self._spelling[rows_below[1]] if rows_below else {}
+        return (
+            {key: self._spelling[table][fold(column)] for key, column in columns.items()},
+            {key: spelling[fold(key)] for key in below},
+        )
+
+    def _name_in(self, place: Place, key: str) -> str:
+        """Return what the column of *place* is called that holds *key*: in a shared table perhaps not as the key is."""
         check_column(key)
-        return self._column(tx, below[1], key)
-
-    def _is_known(self, column: str, section: str) -> bool:
-        return column in map(fold, self._sections.get(section, ()))
-
-    def _column(self, tx: Transaction, table: str, key: str) -> str:
-        found = self._spelling[table].get(fold(key))
-        if found is not None:
-            return found
-        if len(self._columns[table]) >= MAX_COLUMNS:
-            raise CannotBeStoredError(f"its table would have more than {MAX_COLUMNS} columns")
-        self._add(tx, table, key)
-        tx.said.append(f"column {key} added to table {table}")
+        if place.section in self._sections:
+            while self._owners.get(fold(key), place.section) != place.section:
+                key = place.section.split()[0] + key
         return key
+
+    def _missing(self, table: str, names: Collection[str]) -> list[str]:
+        """Return those of *names* that *table* lacks, if it can have them all."""
+        for name in names:
+            check_column(name)
+        if len(set(map(fold, names))) < len(names):
+            raise CannotBeStoredError("two of its keys would go to one column")
+        missing = [name for name in names if fold(name) not in self._spelling[table]]
+        if missing and len(self._columns[table]) + len(missing) > MAX_COLUMNS:
+            raise CannotBeStoredError(f"its table would have more than {MAX_COLUMNS} columns")
+        return missing
+
+    def _own(self, tx: Transaction, section: str, columns: Iterable[str]) -> None:
+        """Let *columns* of the shared table belong to *section*, and keep which of them do that are not known from the start."""
+        new = {folded: section for folded in map(fold, columns) if folded not in self._owners}
+        if new:
+            self._owners |= new
+            known = {fold(column) for columns in self._sections.values() for column in columns}
+            tx.keep(_OWNERS, orjson.dumps({name: of for name, of in self._owners.items() if name not in known}).decode())
 
     def _add(self, tx: Transaction, table: str, column: str) -> None:
         tx.execute(f"alter table {quote(table)} add column {quote(column)}")

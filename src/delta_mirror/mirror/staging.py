@@ -33,6 +33,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.values import read_ticks
 from delta_mirror.errors import ExportError
 from delta_mirror.mirror.file import translated
+from delta_mirror.mirror.schema import MAX_COLUMNS
 from delta_mirror.mirror.staged import Aside, Column, Rows, Rules, Shape, StagedTable
 from delta_mirror.mirror.workspace import AS, Check, attach, watched
 
@@ -103,7 +104,7 @@ class Staging:
         other; where both have the same rows, the first.
 
         Raises:
-            ExportError: two files bring one table with different rows, or two of its columns have one name.
+            ExportError: two files bring one table with different rows, or its columns cannot be stored.
         """
         table = StagedTable(shape, self._files, file)
         self._files += 1
@@ -154,6 +155,12 @@ class Staging:
         table.places = {name: f"c{place}" for place, name in enumerate(columns)}
         if len(table.places) < len(columns):
             raise ExportError(f"{table.file}: two of its columns have one name; {self._left_as_it_was()}")
+        if len(columns) > MAX_COLUMNS:
+            raise ExportError(
+                f"{table.file}: it has {len(columns):,} columns, and a table of the mirror holds at most {MAX_COLUMNS:,}; "
+                f"{self._left_as_it_was()}. Look whether this is a file of the export at all; if it is, ask the vendor for one "
+                "without them"
+            )
         self._sql(f"create table {table.raw} ({', '.join(table.places.values())})")
 
     def settle(self) -> None:
@@ -208,7 +215,7 @@ class Staging:
         sql(f"create table {root.sorted} (_id, {places})")
         sql(
             f"insert into {root.sorted} select cast({key} as text), {places} from {root.raw} "
-            f"where {key} is not null order by 1, rowid"
+            f"where {_is_key(key)} order by 1, rowid"
         )
         sql(f"drop table {root.raw}")
         carried = _listed(root.places[name] for name in self._carried_names())
@@ -269,7 +276,7 @@ class Staging:
             found, joined = "l.id, l.n", f"cross join {parent.links} l on l.own = r.{pointer}"
         elif not self._hangs_on_nothing(table) and (name := self._find_key(table)) is not None:
             key = f"nullif(r.{table.places[name]}, '')"
-            found, joined = f"cast({key} as text), null", f"where {key} is not null"
+            found, joined = f"cast({key} as text), null", f"where {_is_key(key)}"
             if name in table.shape.repeated:
                 del table.places[name]  # it says nothing else; a wide column less to sort
         else:
@@ -428,6 +435,13 @@ def _literal(text: str) -> str:
 
 def _ticks(value: object) -> int | None:
     return read_ticks(value) if isinstance(value, str) else None
+
+
+def _is_key(value: str) -> str:
+    """Return what is true where *value* can be the key of a record. What holds a NUL counts as none: SQLite's JSON, through which
+    records are looked up, ends a text there, so that another record could be found in its place.
+    """
+    return f"{value} is not null and instr({value}, char(0)) = 0"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -74,7 +74,8 @@ def read_locked(answer: Answer, base: str) -> Locked:
     """
     properties = _read_properties(answer.headers.get("brokerproperties", ""))
     message_id, sequence = properties.get("messageid"), _whole(properties.get("sequencenumber"))
-    name = message_id if isinstance(message_id, str) and message_id else None
+    # SQLite's JSON, through which messages are looked up, ends a text at a NUL: such a one is known by its content.
+    name = message_id if isinstance(message_id, str) and message_id and "\0" not in message_id else None
     location = answer.headers.get("location", "")
     target = _target(location, properties, base)
     if target is None:

@@ -32,6 +32,7 @@ from delta_mirror.nexus.sections import (
     ALIASES,
     BY_NAME,
     DATES,
+    LONGEST_REMEMBERED,
     OFFENSE_COLUMNS,
     OFFENSES,
     WHOLE_PROFILE,
@@ -131,7 +132,7 @@ def _object(body: bytes) -> dict[str, Json]:
 def _read(envelope: _Envelope, delivery: Delivery) -> Message:
     ticks, occurred_at = _moment(envelope.occurred_on)
     rank, named = _read_reason(envelope.reason)
-    type_ = compact(envelope.type)
+    type_ = _findable(compact(envelope.type))
     is_profile = type_ == PROFILE
     details = envelope.details
     sub_type = _text(_member(details, "SubType"), "Details.SubType") if isinstance(details, dict) else ""
@@ -236,7 +237,8 @@ def _id(value: Json, where: str) -> str | None:
 
 
 def _whole(text: str) -> str:
-    """Return *text* if it is text that can be stored at all."""
+    """Return *text* if it is text that can be stored, and found again."""
+    _findable(text)
     if text.isascii():
         return text
     try:
@@ -244,6 +246,13 @@ def _whole(text: str) -> str:
     except UnicodeEncodeError:
         raise _UnclearError("it holds half a character") from None
     return text
+
+
+def _findable(name: str) -> str:
+    """Return *name*, a part of what a message is looked up by, if it can be: SQLite's JSON ends a text at a NUL."""
+    if "\0" in name:
+        raise _UnclearError("its type, or one of its ids, holds a NUL")
+    return name
 
 
 def _envelope(sent: Mapping[str, Json], client_id: str) -> _Envelope:
@@ -285,9 +294,13 @@ def _midnight(day: str) -> int | None:
 # ---- which section
 
 
-@lru_cache(maxsize=1024)
 def _read_reason(reason: str) -> tuple[int, str]:
     """Return the rank of the kind of change, and what stands before the verb, compact."""
+    return _known_reason(reason) if len(reason) <= LONGEST_REMEMBERED else _known_reason.__wrapped__(reason)
+
+
+@lru_cache(maxsize=1024)
+def _known_reason(reason: str) -> tuple[int, str]:
     named = compact(reason)
     verb = next((verb for verb in _VERBS if named.endswith(verb)), "")
     rank = {"created": _CREATED, "added": _CREATED, "removed": _REMOVED, "deleted": _REMOVED}.get(verb, _UPDATED)
@@ -323,7 +336,7 @@ def _item_id(section: Section, identifier: str | None, values: Mapping[str, Cont
     if any(part is None or isinstance(part, list) or not str(part).strip() for part in parts):
         names = " and ".join(section.natural_key)
         raise _UnclearError(f"Activity.Identifier names no item, and without it {names} would have to")
-    return " ".join(map(str, parts))
+    return _findable(" ".join(map(str, parts)))
 
 
 # ---- the values

@@ -19,6 +19,7 @@ ACTIVITY_TABLE = "NexusActivity"
 CASE_TABLE = "NexusCase"
 OFFENSE_TABLE = "NexusOffense"
 PICTURE_TABLE = "NexusPicture"
+LONGEST_REMEMBERED = 100  # characters: what memory the look-ups take must not depend on what is sent
 OFFENSES = "Offenses"  # the key of a case that is no column, but rows of their own table
 
 
@@ -159,9 +160,13 @@ def table_of(place: Place) -> str:
     return ACTIVITY_TABLE if section is None else section.table
 
 
-@lru_cache(maxsize=4096)
 def compact(name: str) -> str:
     """Return *name* as names of sections and types are compared: without blanks, in lower case."""
+    return _compact(name) if len(name) <= LONGEST_REMEMBERED else _compact.__wrapped__(name)
+
+
+@lru_cache(maxsize=4096)
+def _compact(name: str) -> str:
     return "".join(name.split()).lower()
 
 

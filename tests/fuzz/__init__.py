@@ -1,0 +1,1 @@
+"""What comes from outside, made as hostile as can be: see `docs/contributing.md`, "Fuzzing"."""

@@ -1,0 +1,11 @@
+"""All targets, by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fuzz import arguments, feed, messages, settings, starter
+from fuzz.engine import Target
+
+TARGETS: Mapping[str, Target[Any]] = {
+    target.name: target for target in (feed.TARGET, starter.TARGET, messages.TARGET, settings.TARGET, arguments.TARGET)
+}
