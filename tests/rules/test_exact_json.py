@@ -1,0 +1,45 @@
+"""JSON without loss: both parsers give the same, and what is nested too deeply for one of them is read by the other."""
+
+import pytest
+
+from delta_mirror.core.exact_json import Json, Twice, UnreadableError, holds_twice, is_deeper, pairs_of, read_json, write_anyhow
+
+WRITABLE = 254  # levels that the fast parser, which reads some more, can write
+
+
+def nested(levels: int, innermost: str) -> bytes:
+    return ("[" * levels + innermost + "]" * levels).encode()
+
+
+def innermost(value: Json) -> Json:
+    while isinstance(value, list):
+        [value] = value
+    return value
+
+
+@pytest.mark.parametrize("levels", [0, 1, WRITABLE, WRITABLE + 1, 400])
+def test_key_that_stands_twice_is_noticed_however_deep_it_stands(levels: int) -> None:
+    found = innermost(read_json(nested(levels, '{"a":1,"b":2,"a":3}')))
+    assert isinstance(found, Twice)
+    assert list(pairs_of(found)) == [("a", 1), ("b", 2), ("a", 3)]
+    assert write_anyhow(read_json(nested(levels, '{"a":1,"a":3}'))) == nested(levels, '{"a":1,"a":3}').decode()
+
+
+def test_what_no_parser_can_follow_is_said_to_be_nested_too_deeply() -> None:
+    with pytest.raises(UnreadableError, match=r"^it is nested too deeply$"):
+        read_json(nested(200_000, ""))
+
+
+@pytest.mark.parametrize(
+    ("value", "levels"),
+    [(1, 0), ("[[]]", 0), ([], 1), ({}, 1), ([1, {}], 2), ({"a": [], "b": 1}, 2), ([[], [[]], []], 3), ({"a": {"b": {"c": 1}}}, 3)],
+)
+def test_levels_are_arrays_and_objects_within_one_another(value: Json, levels: int) -> None:
+    assert is_deeper(value, levels) is False
+    assert all(is_deeper(value, fewer) for fewer in range(levels))
+
+
+def test_key_that_stands_twice_is_found_wherever_it_stands() -> None:
+    twice = Twice([("a", 1), ("a", 2)])
+    assert [holds_twice(value) for value in (twice, [twice], {"b": [1, twice]}, [{"c": twice}])] == [True] * 4
+    assert [holds_twice(value) for value in ({"a": 1}, [{"a": 1}, {"a": 1}], "aa", 1, None)] == [False] * 5
