@@ -20,7 +20,9 @@ def rows(*listed: Row) -> list[Child]:
     return [Child(row, None) for row in listed]
 
 
-HELD = record({"Name": "Ann", "Note": ""}, {"Phone": rows({"Number": "1", "Text": ""}, {"Number": "2"}), "Card": rows({"No": ""})})
+HELD = record(
+    {"Name": "Ann", "Note": ""}, {"Phone": rows({"Number": "1", "Text": ""}, {"Number": "2"}), "Card": rows({"No": ""})}
+)
 SENT = record({"Name": "Ann"}, {"Phone": rows({"Number": "2"}, {"Number": "1"}), "Card": rows({})})
 
 

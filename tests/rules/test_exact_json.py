@@ -32,7 +32,16 @@ def test_what_no_parser_can_follow_is_said_to_be_nested_too_deeply() -> None:
 
 @pytest.mark.parametrize(
     ("value", "levels"),
-    [(1, 0), ("[[]]", 0), ([], 1), ({}, 1), ([1, {}], 2), ({"a": [], "b": 1}, 2), ([[], [[]], []], 3), ({"a": {"b": {"c": 1}}}, 3)],
+    [
+        (1, 0),
+        ("[[]]", 0),
+        ([], 1),
+        ({}, 1),
+        ([1, {}], 2),
+        ({"a": [], "b": 1}, 2),
+        ([[], [[]], []], 3),
+        ({"a": {"b": {"c": 1}}}, 3),
+    ],
 )
 def test_levels_are_arrays_and_objects_within_one_another(value: Json, levels: int) -> None:
     assert is_deeper(value, levels) is False

@@ -27,7 +27,9 @@ def test_a_file_names_its_columns_in_any_order_and_blank_lines_are_none() -> Non
         ' ,,,NexusClient," EX1 "',
         "254,123456789012345678,0,Client,x",
         "255,0,0,NexusClient,EX2",
-    ) == [(2, Who("Client", 11, 9, GUID.lower()), "253"), (4, Who("NexusClient", 0, 0, "EX1"), "")] + [
+    ) == [
+        (2, Who("Client", 11, 9, GUID.lower()), "253"),
+        (4, Who("NexusClient", 0, 0, "EX1"), ""),
         (5, Who("Client", 123456789012345678, 0, "x"), "254"),
         (6, Who("NexusClient", 0, 0, "EX2"), "255"),
     ]

@@ -104,9 +104,7 @@ def test_any_other_refusal_says_nothing_of_what_was_written(status: int) -> None
         (HALF, Verdict("partly", FIELDS, ("email",), error="did not take: email")),
         (
             BEFORE,
-            Verdict(
-                "failed", FIELDS, FIELDS, error="its answer never came, and the contact does not show it; it is sent again"
-            ),
+            Verdict("failed", FIELDS, FIELDS, error="its answer never came, and the contact does not show it; it is sent again"),
         ),
     ],
 )
