@@ -38,6 +38,11 @@ def test_of_an_item_the_row_is_told_as_it_was_and_as_it_is() -> None:
     assert find_differences(ADDRESS, {}, None) == {"NexusAddress": [[{}], []]}
 
 
+def test_activity_is_told_by_the_table_of_activities() -> None:
+    visit = Place("EX1", "officevisit", "1")
+    assert find_differences(visit, None, {"Type": "Office Visit"}) == {"NexusActivity": [[], [{"Type": "Office Visit"}]]}
+
+
 def test_offenses_of_a_case_are_told_beside_it_and_without_order() -> None:
     theft, fraud = {"Label": "Theft"}, {"Label": "Fraud"}
     before: Values = {"CaseNumber": 17, "Offenses": [theft, fraud]}
