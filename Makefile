@@ -12,6 +12,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+SAMPLE ?= 100
+SEED ?= 1
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -21,8 +23,9 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTEST_ADDOPTS
 # Stamps say that it stands, and in which folder: a virtual environment that was copied from elsewhere still points there.
 STAMP := $(VENV)/product.stamp
 DEV_STAMP := $(VENV)/dev.stamp
+MUTATION_STAMP := $(VENV)/mutation.stamp
 ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
-$(STAMP) $(DEV_STAMP): FORCE
+$(STAMP) $(DEV_STAMP) $(MUTATION_STAMP): FORCE
 endif
 
 ##@ Use
@@ -69,6 +72,10 @@ bench: $(STAMP)  ## the program beside bare loops; ARGS="--records 5000 --rounds
 	@$(BIN)/python bench/compare.py $(ARGS)
 	@$(BIN)/python bench/starter.py $(STARTER)
 
+.PHONY: mutation
+mutation: $(MUTATION_STAMP)  ## small faults in the rules against their tests; MODULES="core/plan.py" SAMPLE=100 SEED=1 for some of them
+	@$(BIN)/python tests/mutation/run.py --sample $(SAMPLE) --seed $(SEED) $(MODULES)
+
 .PHONY: format
 format: $(DEV_STAMP)  ## put the code into its form
 	@$(BIN)/ruff format .
@@ -76,7 +83,7 @@ format: $(DEV_STAMP)  ## put the code into its form
 
 .PHONY: clean
 clean:  ## remove the virtual environment and everything that tools have left
-	@rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutation
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -100,4 +107,9 @@ $(DEV_STAMP): pyproject.toml
 	@echo "installing delta-mirror and its tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@pwd -P > $(STAMP)
+	@pwd -P > $@
+
+$(MUTATION_STAMP): $(DEV_STAMP)
+	@echo "installing the mutation tester into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,mutation]'
 	@pwd -P > $@
