@@ -10,7 +10,7 @@ from delta_mirror.core.model import Record, Value
 from delta_mirror.core.model import Stream as Followed
 from delta_mirror.dds.export import read_table
 from delta_mirror.dds.export_tables import facts_of, split_file_name
-from delta_mirror.dds.tables import ENTITIES, KEY
+from delta_mirror.dds.tables import KEY
 from delta_mirror.dds.wire import read_page
 from delta_mirror.simulator import Dials, Stream, World
 from delta_mirror.simulator.envelope import json_of, record_of
@@ -57,7 +57,7 @@ def by_file(paths: Iterable[Path], columns: Mapping[str, Columns]) -> dict[str, 
     for path in paths:
         name = split_file_name(path.name)
         assert name is not None
-        facts = facts_of(name[0], ENTITIES)
+        facts = facts_of(name[0])
         rows = tables.setdefault(facts.table, Counter())
         for batch in read_table([path.read_bytes()], path.name, facts, list(columns[name[0]].items())):
             for values in batch.rows:
