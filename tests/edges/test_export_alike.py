@@ -10,7 +10,7 @@ from delta_mirror.core.model import Record, Value
 from delta_mirror.core.model import Stream as Followed
 from delta_mirror.dds.export import read_table
 from delta_mirror.dds.export_tables import facts_of, split_file_name
-from delta_mirror.dds.tables import KEY
+from delta_mirror.dds.tables import ENTITIES, KEY
 from delta_mirror.dds.wire import read_page
 from delta_mirror.simulator import Dials, Stream, World
 from delta_mirror.simulator.envelope import json_of, record_of

@@ -169,7 +169,7 @@ def test_message_has_been_delivered_once_at_least(count: object, times: int) -> 
     ],
 )
 def test_answer_is_told_from_others_by_status_and_request(headers: dict[str, str], said: str) -> None:
-    assert answer(**headers).trace() == said
+    assert Answer(201, b"", headers, NOW).trace() == said
 
 
 def test_dead_letter_is_known_by_its_place_or_by_its_reason() -> None:

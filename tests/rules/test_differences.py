@@ -5,6 +5,7 @@ from hashlib import sha256
 import pytest
 
 from delta_mirror.core.fold import Place
+from delta_mirror.core.model import Row
 from delta_mirror.nexus.differences import Values, find_differences
 
 PERSON = Place("EX1", "Personal Details", "")
@@ -44,7 +45,8 @@ def test_activity_is_told_by_the_table_of_activities() -> None:
 
 
 def test_offenses_of_a_case_are_told_beside_it_and_without_order() -> None:
-    theft, fraud = {"Label": "Theft"}, {"Label": "Fraud"}
+    theft: Row = {"Label": "Theft"}
+    fraud: Row = {"Label": "Fraud"}
     before: Values = {"CaseNumber": 17, "Offenses": [theft, fraud]}
     assert find_differences(CASE, before, {"CaseNumber": 17, "Offenses": [fraud, theft]}) == {}
     assert find_differences(CASE, before, {"CaseNumber": 17, "Offenses": [theft, theft]}) == {

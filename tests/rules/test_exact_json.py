@@ -48,7 +48,11 @@ def test_levels_are_arrays_and_objects_within_one_another(value: Json, levels: i
     assert all(is_deeper(value, fewer) for fewer in range(levels))
 
 
+TWICE = Twice([("a", 1), ("a", 2)])
+WITH: list[Json] = [TWICE, [TWICE], {"b": [1, TWICE]}, [{"c": TWICE}]]
+WITHOUT: list[Json] = [{"a": 1}, [{"a": 1}, {"a": 1}], "aa", 1, None]
+
+
 def test_key_that_stands_twice_is_found_wherever_it_stands() -> None:
-    twice = Twice([("a", 1), ("a", 2)])
-    assert [holds_twice(value) for value in (twice, [twice], {"b": [1, twice]}, [{"c": twice}])] == [True] * 4
-    assert [holds_twice(value) for value in ({"a": 1}, [{"a": 1}, {"a": 1}], "aa", 1, None)] == [False] * 5
+    assert [holds_twice(value) for value in WITH] == [True] * len(WITH)
+    assert [holds_twice(value) for value in WITHOUT] == [False] * len(WITHOUT)
