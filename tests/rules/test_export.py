@@ -391,6 +391,61 @@ def test_one_odd_date_time_among_others_is_found(quoted: bool) -> None:
         assert Column("any", quoted=quoted).stored(fields) == [stored_form(field, "any", quoted=quoted) for field in fields]
 
 
+ODD_INTEGERS = [
+    "-0",
+    "00",
+    "07",
+    "-00",
+    "-07",
+    "-",
+    "--7",
+    "7-",
+    "1-2",
+    "999999999999999",
+    "9999999999999999",
+    "9" * 19,
+    "9" * 20,
+]
+ODD_DECIMALS = [
+    *(
+        "-.5",
+        ".5",
+        "0.5",
+        "00.5",
+        "-0.5",
+        "-00.5",
+        "-01.5",
+        "01.5",
+        "5.",
+        "-5.",
+        ".",
+        "-.",
+        "1.2.3",
+        "1.2-3",
+        "7",
+        "0",
+        "-0",
+        "1|2.5",
+    ),
+    *(
+        "12345678.1234567",
+        "123456789.1234567",
+        "8477069.917320517",
+        "481496200916.81627",
+        "9007199254740992.5",
+        "9007199254740993.5",
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ["number", "any"])
+@pytest.mark.parametrize(("good", "odd"), [*(("7", odd) for odd in ODD_INTEGERS), *(("7.5", odd) for odd in ODD_DECIMALS)])
+def test_one_odd_number_among_others_is_found(kind: Kind, good: str, odd: str) -> None:
+    for fields in ([good, odd, good], [good, good, odd], [odd, good, "-8" + good]):
+        expected = [stored_form(field, kind, quoted=True) for field in fields]
+        assert typed(Column(kind, quoted=True).stored(fields)) == typed(expected)
+
+
 # ---- any content, any chunks
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(
