@@ -391,6 +391,63 @@ def test_one_odd_date_time_among_others_is_found(quoted: bool) -> None:
         assert Column("any", quoted=quoted).stored(fields) == [stored_form(field, "any", quoted=quoted) for field in fields]
 
 
+GUID = "0F0E0D0C-AAAA-4000-8000-00000000000A"
+
+
+@pytest.mark.parametrize(
+    ("field", "kind", "quoted", "stored"),
+    [
+        *(("", kind, quoted, None) for kind in ("text", "number", "version", "any") for quoted in (True, False)),
+        *(('""', kind, True, "") for kind in ("text", "number", "version", "any")),
+        *(('"2001"', kind, True, "2001") for kind in ("text", "number", "any")),
+        ('"2001"', "version", True, "00000000000007D1"),
+        ('"2001"', "any", False, '"2001"'),
+        ('"', "any", True, '"'),
+        ('"a', "any", True, '"a'),
+        (f'"{GUID}"', "any", True, GUID),
+        ("2001", "version", True, "00000000000007D1"),
+        ("00000000000007d1", "version", False, "00000000000007D1"),
+        ("00000000000007d1", "any", True, "00000000000007d1"),
+        ("1234567890123456", "any", True, "1234567890123456"),
+        ("1234567890123456", "number", True, 1234567890123456),
+        ("2001", "text", True, "2001"),
+        ("2001", "any", True, 2001),
+        ("2001", "any", False, "2001"),
+        ("2001", "number", False, 2001),
+        (".500000", "number", False, 0.5),
+        ("0012", "number", True, "0012"),
+        (GUID, "any", True, GUID.lower()),
+        (GUID, "number", False, GUID.lower()),
+        (GUID, "text", False, GUID),
+        ("2026-05-01 10:11:12 +02:00", "any", False, "2026-05-01T10:11:12+02:00"),
+        ("2026-05-01 10:11:12 +02:00", "text", True, "2026-05-01 10:11:12 +02:00"),
+        ("2026-05-01", "any", True, "2026-05-01"),
+    ],
+)
+def test_field_is_stored_by_its_kind_its_quotes_and_its_looks(field: str, kind: Kind, quoted: bool, stored: Value | None) -> None:
+    assert typed([stored_form(field, kind, quoted=quoted)]) == typed([stored])
+    assert typed(Column(kind, quoted=quoted).stored([field, field])) == typed([stored, stored])
+
+
+def test_text_loses_its_quotes_also_behind_some_that_has_none() -> None:
+    assert Column("text", quoted=True).stored(["abc", '"x"', '""', '"']) == ["abc", "x", "", '"']
+
+
+@pytest.mark.parametrize("rest", ["", ".1234567", " +02:00", ".1234567 -05:00"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *("2026-05-01 24:00:00", "2026-05-01 30:00:00", "2026-05-01 20:60:00", "2026-05-01 20:00:60", "2026-02-30 20:00:00"),
+        *("2026-05-01 23:59:59", "2026-05-01 19:00:00", "2026-05-01-20:00:00", "2026-05-01 20-00-00", "0000-05-01 20:00:00"),
+    ],
+)
+def test_one_odd_time_of_day_among_others_is_found(odd: str, rest: str) -> None:
+    good = f"2026-05-01 20:00:00{rest}"
+    for fields in ([good, odd + rest, good], [good, good, odd + rest], [odd + rest, good, good]):
+        expected = [stored_form(field, "any", quoted=True) for field in fields]
+        assert Column("any", quoted=True).stored(fields) == expected
+
+
 ODD_INTEGERS = [
     "-0",
     "00",
