@@ -1,5 +1,9 @@
 """JSON without loss: both parsers give the same, and what is nested too deeply for one of them is read by the other."""
 
+import json
+import sys
+from types import FrameType
+
 import pytest
 
 from delta_mirror.core.exact_json import Json, Twice, UnreadableError, holds_twice, is_deeper, pairs_of, read_json, write_anyhow
@@ -23,6 +27,34 @@ def test_key_that_stands_twice_is_noticed_however_deep_it_stands(levels: int) ->
     assert isinstance(found, Twice)
     assert list(pairs_of(found)) == [("a", 1), ("b", 2), ("a", 3)]
     assert write_anyhow(read_json(nested(levels, '{"a":1,"a":3}'))) == nested(levels, '{"a":1,"a":3}').decode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": "b:c", "n": [1, -2.5, 123456789012345, 1e5, 1e-5, 1E+20, 0.00012345], "t": true, "x": null}',
+        b'{"a":"x\\n\\u00e9: \\"","b":{"c":[{"d":1},{"d":2}]}}',
+        b'["a:b", "1234567890123456", "{\\"a\\":1}"]',
+        '{"Name":"Zo\u00eb 12","At":"2026-05-04T12:00:00.1234567+00:00"}'.encode(),
+        nested(WRITABLE, "1"),
+    ],
+)
+def test_what_cannot_be_bent_is_read_by_the_fast_parser_alone(body: bytes) -> None:
+    calls = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and "_read_carefully" in frame.f_code.co_name
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        found = read_json(body)
+    finally:
+        sys.setprofile(before)
+
+    assert calls == 0
+    assert found == json.loads(body)
 
 
 def test_what_no_parser_can_follow_is_said_to_be_nested_too_deeply() -> None:

@@ -1,6 +1,8 @@
 """The files of a Starter Export: framing, header, kinds of file, what becomes of a field, what is refused."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
 import pytest
 from hypothesis import example, given, settings
@@ -391,9 +393,6 @@ def test_one_odd_date_time_among_others_is_found(quoted: bool) -> None:
         assert Column("any", quoted=quoted).stored(fields) == [stored_form(field, "any", quoted=quoted) for field in fields]
 
 
-GUID = "0F0E0D0C-AAAA-4000-8000-00000000000A"
-
-
 @pytest.mark.parametrize(
     ("field", "kind", "quoted", "stored"),
     [
@@ -501,6 +500,50 @@ def test_one_odd_number_among_others_is_found(kind: Kind, good: str, odd: str) -
     for fields in ([good, odd, good], [good, good, odd], [odd, good, "-8" + good]):
         expected = [stored_form(field, kind, quoted=True) for field in fields]
         assert typed(Column(kind, quoted=True).stored(fields)) == typed(expected)
+
+
+MOMENTS = ["2026-05-01 23:59:59", "2026-12-31 00:00:00", "2026-05-01 19:30:05", "2026-05-01 20:01:00"]
+OFFSETS = [" +02:00", " -14:00", " +00:00", " -03:30"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "quoted", "fields"),
+    [
+        *(("any", quoted, [GUID, GUID[:-1] + "B", GUID[:-1].lower() + "c"]) for quoted in (True, False)),
+        ("number", False, ["7", "-12", "0", "999999999999999", "-99999999999999"]),
+        ("any", True, ["7", "", "-12", "0", "999999999999999"]),
+        ("number", False, ["7.500000", ".500000", "-.500000", "0.5", "-0.5", "123456789.123456", "-12345678.12345"]),
+        ("any", True, ["7.5", ".5", "", "0.25", "-12345678.12345", "123456789.123456"]),
+        *(("any", quoted, ["2026-05-01", "2026-12-31", "2026-05-02"]) for quoted in (True, False)),
+        *(("any", quoted, MOMENTS) for quoted in (True, False)),
+        ("any", True, [f"{moment}.1234567" for moment in MOMENTS]),
+        ("any", True, [moment + offset for moment, offset in zip(MOMENTS, OFFSETS, strict=True)]),
+        ("datetime", False, [f"{moment}.1234567{offset}" for moment, offset in zip(MOMENTS, OFFSETS, strict=True)]),
+        ("text", True, ['"a"', '"b|c"', '""', '"""', '"d"']),
+        ("any", True, ['"a"', "", '"2001"', '"x"']),
+        ("text", False, ["a", '"b"', "2001", GUID]),
+        ("any", False, ["a b", "c|d", "12:30", "x"]),
+        ("any", False, ["a-b", "c", "2001", "x"]),
+        *(("version", quoted, ["00000000000007D1", "00000000000007D2", "FFFFFFFFFFFFFFFF"]) for quoted in (True, False)),
+    ],
+)
+def test_column_of_one_form_is_converted_without_a_call_for_each_field(kind: Kind, quoted: bool, fields: list[str]) -> None:
+    calls = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and "stored_form" in frame.f_code.co_name
+
+    column = Column(kind, quoted=quoted)
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        found = column.stored(fields)
+    finally:
+        sys.setprofile(before)
+
+    assert calls == 0
+    assert typed(found) == typed([stored_form(field, kind, quoted=quoted) for field in fields])
 
 
 # ---- any content, any chunks
