@@ -1,12 +1,11 @@
 """JSON without loss: both parsers give the same, and what is nested too deeply for one of them is read by the other."""
 
 import json
-import sys
-from types import FrameType
 
 import pytest
 
 from delta_mirror.core.exact_json import Json, Twice, UnreadableError, holds_twice, is_deeper, pairs_of, read_json, write_anyhow
+from rules.counted import counted
 
 WRITABLE = 254  # levels that the fast parser, which reads some more, can write
 
@@ -40,20 +39,10 @@ def test_key_that_stands_twice_is_noticed_however_deep_it_stands(levels: int) ->
     ],
 )
 def test_what_cannot_be_bent_is_read_by_the_fast_parser_alone(body: bytes) -> None:
-    calls = 0
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        nonlocal calls
-        calls += event == "call" and "_read_carefully" in frame.f_code.co_name
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
+    with counted("_read_carefully") as calls:
         found = read_json(body)
-    finally:
-        sys.setprofile(before)
 
-    assert calls == 0
+    assert calls.number == 0
     assert found == json.loads(body)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from delta_mirror.core.drift import Drift, find_drift
 from delta_mirror.core.links import Who
-from delta_mirror.core.model import Broken, Instant, Page, Record, Stream, ascend
-from delta_mirror.core.plan import Change, Plan
+from delta_mirror.core.model import Broken, Instant, Page, Record, Stream, Value, ascend
+from delta_mirror.core.plan import Change, Fields, Plan
 
 
 def record(id_: str, at: int | None = None) -> Record:
@@ -49,15 +49,17 @@ def test_page_tells_the_dates_of_the_entries_that_bear_one() -> None:
 
 
 def test_drift_is_what_bringing_the_mirror_to_its_source_would_log() -> None:
+    values: list[Value | None] = ["x", "y"]
+    fields: Fields = {"Name": values}
     changes = [
         Change("insert", record("a"), None),
-        Change("revive", record("b"), {"Name": ["x", "y"]}),
+        Change("revive", record("b"), fields),
         Change("delete", record("c"), None),
-        Change("replace", record("d"), {"Name": ["x", "y"]}),
+        Change("replace", record("d"), fields),
     ]
     assert list(find_drift(Plan(changes))) == [
         Drift("a", "missing"),
         Drift("b", "missing"),
         Drift("c", "extra"),
-        Drift("d", "different", {"Name": ["x", "y"]}),
+        Drift("d", "different", fields),
     ]
