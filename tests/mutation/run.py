@@ -55,7 +55,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "core/values.py": ("rules/test_values.py",),
     "core/window.py": ("rules/test_window.py",),
     "dds/addresses.py": ("rules/test_addresses.py",),
-    "dds/answers.py": ("edges/test_api_answers.py", "edges/test_api.py"),
+    "dds/answers.py": ("rules/test_answers.py",),
     "dds/export.py": ("rules/test_export.py",),
     "dds/export_runs.py": ("rules/test_export_runs.py",),
     "dds/export_tables.py": ("rules/test_export_tables.py",),
