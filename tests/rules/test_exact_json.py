@@ -33,7 +33,7 @@ def test_key_that_stands_twice_is_noticed_however_deep_it_stands(levels: int) ->
     [
         b'{"a": "b:c", "n": [1, -2.5, 123456789012345, 1e5, 1e-5, 1E+20, 0.00012345], "t": true, "x": null}',
         b'{"a":"x\\n\\u00e9: \\"","b":{"c":[{"d":1},{"d":2}]}}',
-        b'["a:b", "1234567890123456", "{\\"a\\":1}"]',
+        b'["page-1234x", "a:b", "1234567890123456", "{\\"a\\":1}"]',
         '{"Name":"Zo\u00eb 12","At":"2026-05-04T12:00:00.1234567+00:00"}'.encode(),
         nested(WRITABLE, "1"),
     ],
