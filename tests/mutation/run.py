@@ -222,6 +222,14 @@ def fault_of(module: str, shown: str) -> Fault:
     return Fault(module, was, becomes)
 
 
+_CAST = re.compile(r"\bcast\([^,()]*,")
+
+
+def is_nothing(fault: Fault) -> bool:
+    """Return whether the fault changes only what a value is cast to, which is nothing when a program runs."""
+    return _CAST.sub("cast(", fault.was) == _CAST.sub("cast(", fault.becomes)
+
+
 def tell(score: Score, open_ones: Sequence[str]) -> Iterator[str]:
     """Yield the line of the table that a score is, and the differences that nothing explains."""
     left = len(open_ones)
@@ -247,7 +255,7 @@ def main() -> int:
     for module in asked.modules:
         score = try_faults(module, asked.sample, asked.seed)
         shown = [difference(module, name) for name in score.survived]
-        open_ones = [text for text in shown if fault_of(module, text) not in known]
+        open_ones = [text for text in shown if not is_nothing(fault := fault_of(module, text)) and fault not in known]
         left += len(open_ones)
         for part in tell(score, open_ones):
             sys.stdout.write(part)

@@ -56,6 +56,7 @@ def test_offenses_of_a_case_are_told_beside_it_and_without_order() -> None:
         "NexusCase": [[{"CaseNumber": 17}], [{"CaseNumber": 18}]]
     }
     assert find_differences(CASE, before, None) == {"NexusCase": [[{"CaseNumber": 17}], []], "NexusOffense": [[theft, fraud], []]}
+    assert find_differences(CASE, {"CaseNumber": 17}, {"CaseNumber": 17, "Offenses": [theft]}) == {"NexusOffense": [[], [theft]]}
     assert before == {"CaseNumber": 17, "Offenses": [theft, fraud]}
 
 
