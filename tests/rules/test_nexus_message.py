@@ -286,11 +286,14 @@ def test_offenses_of_a_section_that_has_none_are_a_key_as_any_other() -> None:
 
 
 def test_offenses_are_rows_of_their_own() -> None:
-    sent = {"CaseNumber": 17, "Offenses": [{"Label": "Theft", "statute": "18-4", "IsPrimary": True, "Note": "x"}, {}]}
+    sent = {
+        "CaseNumber": 17,
+        "Offenses": [{"Label": "Theft", "statute": "18-4", "IsPrimary": True, "Note": "x"}, {"Date": "4/5/2019", "Category": ""}],
+    }
     found = read(message("Case Details", sent, identifier=HOME))
     assert found.statement.values == {
         "CaseNumber": 17,
-        "Offenses": [{"Label": "Theft", "Statute": "18-4", "IsPrimary": 1, "Note": "x"}, {}],
+        "Offenses": [{"Label": "Theft", "Statute": "18-4", "IsPrimary": 1, "Note": "x"}, {"Date": "2019-04-05"}],
     }
     assert found.unknown == ((), ("Note",))
     nothings: tuple[Any, ...] = (None, "", [])
