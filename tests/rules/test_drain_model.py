@@ -41,6 +41,7 @@ ORDERS: list[Order] = [
     "ascending but for one inside",
 ]
 LATEST = 9 * MINUTES + 30 * TICKS  # within the overlap of ten minutes
+ONCE = {1: 14, 2: 2}  # calls more, before the page of so many records that a service counting from 1 repeats is no chance
 HANDFUL = 7  # calls; what a drain of n records may cost beside n/(size - 1), for a page of 20 and more
 QUIET = 3  # calls that a quiet stream costs, beside one for each full page that is read again
 TIMES = st.sampled_from([1, 3, 1_000, 33_333, TICKS // 3, TICKS, 20 * TICKS, 5 * MINUTES, 15 * MINUTES, HOURS, 26 * HOURS])
@@ -276,7 +277,7 @@ def test_ordered_drain_takes_a_call_for_each_page_and_a_handful(service: tuple[D
     # A service that rounds StartDate up makes each page begin a second earlier, and bring what lies there once more.
     net = min(size, dials.clamp) - 1 - (0 if dials.precision == 1 or dials.rounding == "down" else TICKS // gap + 1)
 
-    assert stream.run() <= records // net + HANDFUL
+    assert stream.run() <= records // net + HANDFUL + (ONCE.get(records, 0) if dials.page_base else 0)
     assert stream.state() == stream.truth()
     for _ in range(DEBT_RUNS + 2):
         feed.now += 15 * MINUTES

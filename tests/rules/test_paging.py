@@ -1,12 +1,14 @@
 """Each trap of a feed by its name: what is read, what it costs, and that nothing is passed by."""
 
 import json
+import random
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import pytest
 
 from delta_mirror.core.bounds import MOST_PASSES, MOST_REPEATS, SMALL
+from delta_mirror.core.counting import MOST_VIEWED
 from delta_mirror.core.debt import DEBT_RUNS
 from delta_mirror.core.model import Broken, Instant, Page, Record
 from delta_mirror.core.paging import Walk
@@ -377,7 +379,7 @@ def test_count_is_owed_for_eight_runs_and_no_longer() -> None:
 # Page numbers
 
 
-@pytest.mark.parametrize("records", [0, 1, 199, 200, 201, 400, 610])
+@pytest.mark.parametrize("records", [0, 6, 199, 200, 201, 400, 610])
 def test_service_that_counts_pages_from_one_is_read_whole(records: int) -> None:
     stream = FollowedStream(feed_of(records, Dials(page_base=1)), 200)
     calls = stream.run()
@@ -435,6 +437,55 @@ def test_service_that_counts_pages_from_one_and_shuffles_equals_is_known_by_the_
     stream = FollowedStream(feed_of_ties(0, 40, 0, Dials(page_base=1, order="ties shuffled")), 50)
     assert stream.run() == 3
     assert json.loads(stream.kept.habits)["from_one"] is True
+    assert_exact(stream)
+
+
+@pytest.mark.parametrize(("records", "calls"), [(1, 21), (2, 9), (3, 7), (6, 3)])
+def test_list_so_short_that_chance_may_have_repeated_its_page_is_read_again_once_in_the_life_of_a_stream(
+    records: int, calls: int
+) -> None:
+    stream = FollowedStream(feed_of(records, Dials(page_base=1)), 200)
+    assert stream.run() == calls
+    assert_exact(stream)
+    stream.feed.now += LATER // 2
+    assert stream.run() == 3
+
+
+@pytest.mark.parametrize("size", range(1, SMALL))
+@pytest.mark.parametrize("page_base", [0, 1])
+@pytest.mark.parametrize("order", ["shuffled", "ties shuffled"])
+def test_pages_of_a_shuffled_feed_that_are_the_same_by_chance_take_no_record_with_them(
+    order: Order, page_base: Literal[0, 1], size: int
+) -> None:
+    for seed in range(40):
+        feed = Feed(Dials(order=order, page_base=page_base, clamp=size), rng=random.Random(seed))
+        for number in range(size * (1 + seed % 3) + seed % 2):
+            feed.change(f"r{number:04}")
+        stream = FollowedStream(feed, 200)
+        feed.now += TICKS
+        stream.run()
+        assert stream.errors == 0
+        assert_exact(stream)
+
+
+def test_change_between_the_pages_0_and_1_teaches_no_wrong_size_of_a_full_page() -> None:
+    stream = FollowedStream(feed_of(40, Dials(page_base=1)), 200)
+    drain_while(stream, ["r0010"])
+    assert json.loads(stream.kept.habits)["full"] == 0
+    settle(stream)
+
+
+def test_ties_whose_parts_overlap_are_read_with_the_whole_list_in_the_end() -> None:
+    dials = Dials(clamp=5, order="ties shuffled", page_base=1, precision=TICKS, rounding="nearest")
+    feed = Feed(dials, rng=random.Random(1))
+    for tie in range(6):
+        for number in range(9):
+            feed.change(f"t{tie}{number}")
+        feed.now += 3 * TICKS // 2 + 1
+    stream = FollowedStream(feed, 200)
+    feed.now += LATER
+    stream.run()
+    assert stream.errors == 0
     assert_exact(stream)
 
 
@@ -728,6 +779,22 @@ def test_resumed_drain_whose_first_page_is_all_new_is_counted() -> None:
     stream.run()
     assert stream.kept.caught_up is not None
     assert_exact(stream)
+
+
+def test_watermark_stays_behind_a_tie_of_the_next_drain_that_a_page_has_cut() -> None:
+    feed = feed_of(5)
+    stream = FollowedStream(feed, 5)
+    stream.step()
+    stream.die()
+    feed.now += 2 * HOURS
+    for number in range(5 * (MOST_VIEWED + 5)):
+        feed.change(f"r{number:04}")
+    feed.now += MINUTES
+    while stream.step():  # the drain that goes on, and not the one that follows it
+        pass
+    assert len(stream.held) < len(feed.versions)
+    assert stream.kept.watermark is not None
+    assert stream.kept.watermark < feed.truth()["r0000"].ticks
 
 
 def test_swept_drain_begins_its_list_anew_but_keeps_count_of_its_passes() -> None:

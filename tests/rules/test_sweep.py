@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from delta_mirror.core.bounds import MOST_PASSES
 from delta_mirror.core.model import Instant, Page, Record
-from delta_mirror.core.sweep import CONFIRMING_PASSES, QUIET_PASSES, QUIET_PASSES_SHUFFLED, Sweep
+from delta_mirror.core.sweep import CONFIRMING_PASSES, MOST_UNEVEN, QUIET_PASSES, Sweep
 
 NOW = 1_000  # ticks; the cutoff
 FUTURE = 1_060
+PASSES_TO_SHOW_FOUR = 13  # over a shuffled list, before chance could hardly hide one of them: 4 * e ** -13 < 1 / 100_000
 
 
 def sweep(*, whole: bool = True, listed_from: int = 0) -> Sweep:
@@ -109,11 +111,8 @@ def test_list_that_lost_an_entry_ends_when_nothing_new_shows() -> None:
 
 def test_list_that_names_an_entry_twice_ends_after_some_quiet_passes() -> None:
     under_way = sweep()
-    passes = 1
-    read(under_way, 1, 1, 2)
-    while not read(under_way, 1, 1, 2):
-        passes += 1
-    assert passes == QUIET_PASSES_SHUFFLED
+    passes = [read(under_way, 1, 1, 2, 3) for _ in range(PASSES_TO_SHOW_FOUR)]
+    assert passes == [False] * (PASSES_TO_SHOW_FOUR - 1) + [True]
 
 
 def test_list_that_never_is_equally_long_ends_after_quiet_passes_in_the_same_order() -> None:
@@ -188,8 +187,9 @@ def test_shuffled_list_with_later_entries_in_its_midst_is_complete_by_quiet_pass
     assert not under_way.has_listed_as_before  # so its empty page is not spared either
     under_way.end_pass()
     assert not read(under_way, later[1], 2, later[0], later[1])
-    passes = [read(under_way, later[1], 2, 1, later[0]) for _ in range(QUIET_PASSES_SHUFFLED)]
-    assert passes == [False] * (QUIET_PASSES_SHUFFLED - 1) + [True]
+    while not read(under_way, later[1], 2, 1, later[0]):
+        assert under_way.passes < PASSES_TO_SHOW_FOUR
+    assert under_way.passes == PASSES_TO_SHOW_FOUR
 
 
 def test_later_entries_behind_all_that_counts_delay_nothing() -> None:
@@ -201,6 +201,12 @@ def test_later_entries_behind_all_that_counts_delay_nothing() -> None:
 def page(*dates: int) -> Page:
     entries = [Record(str(when), Instant(when, "then"), None, False, {}, {}) for when in dates]
     return Page(entries=entries, digests=dates, last_change=None, clock=NOW)
+
+
+def tied_page(*digests: int) -> Page:
+    """Return a page of these entries, all of one date."""
+    entries = [Record(str(digest), Instant(1, "then"), None, False, {}, {}) for digest in digests]
+    return Page(entries=entries, digests=digests, last_change=None, clock=NOW)
 
 
 def test_part_of_a_list_is_read_until_it_goes_beyond_the_cutoff_and_passes_agree() -> None:
@@ -237,16 +243,73 @@ def test_part_of_a_shuffled_list_whose_last_page_shows_undated_entries_has_no_or
         assert under_way.receive(end, FUTURE) == verdict
 
 
-def test_page_that_comes_twice_is_counted_once() -> None:
+def test_first_page_that_comes_twice_in_order_is_counted_once() -> None:
     under_way = sweep()
     for verdict in ("another pass", "complete"):
-        assert under_way.receive(page(1, 2), FUTURE) == "open"
-        assert under_way.receive(page(2, 1), FUTURE) == "open"
-        assert under_way.from_one is True
-        assert under_way.receive(page(3), FUTURE) == ("open" if verdict == "another pass" else verdict)
+        assert under_way.receive(page(1, 2, 3), FUTURE) == "open"
+        assert under_way.receive(page(1, 2, 3), FUTURE) == "open"
+        assert under_way.receive(page(4), FUTURE) == ("open" if verdict == "another pass" else verdict)
         if verdict == "another pass":
             assert under_way.receive(page(), FUTURE) == verdict
-    assert under_way.listed == 3
+    assert under_way.listed == 4
+    assert under_way.from_one is True
+
+
+@pytest.mark.parametrize(("entries", "passes"), [(1, 9), (2, 3), (3, 2), (5, 2)])
+def test_small_page_that_comes_twice_in_order_is_read_again_while_chance_may_have_repeated_it(entries: int, passes: int) -> None:
+    # Of a list that is shuffled for every page, as many others may be hidden each time.
+    under_way = sweep()
+    first = page(*range(1, entries + 1))
+    verdicts = []
+    for number in range(passes):
+        under_way.receive(first, FUTURE)
+        verdicts.append(under_way.receive(first, FUTURE))
+        if not number:
+            verdicts.append(under_way.receive(page(), FUTURE))
+    assert verdicts == ["open"] + ["another pass"] * (passes - 1) + ["complete"]
+
+
+def test_pages_that_have_nothing_in_common_show_that_numbers_begin_at_zero() -> None:
+    under_way = sweep()
+    under_way.receive(page(1, 2), FUTURE)
+    under_way.receive(page(3, 4), FUTURE)
+    assert under_way.from_one is False
+
+
+def test_second_pass_goes_on_to_its_empty_page_where_later_entries_may_have_hidden_all_that_counts() -> None:
+    under_way = sweep()
+    under_way.receive(page(NOW + 1), FUTURE)
+    under_way.receive(page(NOW + 2), FUTURE)
+    assert under_way.receive(page(), FUTURE) == "another pass"
+    assert under_way.receive(page(NOW + 1), FUTURE) == "open"
+    assert under_way.receive(page(1), FUTURE) == "open"
+    assert under_way.receive(page(), FUTURE) == "another pass"
+
+
+def test_part_of_a_shuffled_list_whose_passes_differ_in_length_by_chance_is_given_up_for_the_whole() -> None:
+    under_way = sweep(whole=False)
+    verdicts = []
+    for number in range(MOST_UNEVEN + 1):
+        under_way.receive(tied_page(2, 1) if number % 2 else tied_page(1, 2, 3), FUTURE)
+        verdicts.append(under_way.receive(page(NOW + 1), FUTURE))
+    assert verdicts == ["another pass"] * MOST_UNEVEN + ["unordered"]
+
+
+def test_list_of_small_pages_that_is_shuffled_at_every_call_is_shown_whole_whichever_number_its_pages_begin_at() -> None:
+    for seed in range(150):
+        rng = random.Random(seed)
+        size, entries, base = rng.randint(1, 4), rng.randint(1, 12), seed % 2
+        listed = list(range(1, entries + 1))
+        under_way = sweep()
+        shown: set[int] = set()
+        verdict = "open"
+        while verdict in ("open", "another pass"):
+            rng.shuffle(listed)
+            first = max(0, under_way.number - base) * size
+            shown.update(listed[first : first + size])
+            verdict = under_way.receive(tied_page(*listed[first : first + size]), FUTURE)
+        assert shown == set(listed)
+        assert under_way.passes < MOST_PASSES
 
 
 # With pages of one or two entries, one that leaves at the same place in three passes running can take another with it.

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from delta_mirror.errors import PagingError
 
 MOST_PASSES = 20  # over the list of one drain; more means that it never holds still
+MOST_PASSES_IN_PARTS = (
+    10  # what reading a list part by part may take; more means that the parts overlap, and the whole is cheaper
+)
 MOST_PAGES = 10_000  # in one drain: two million records at the usual page size
 MOST_IDLE_PAGES = 10  # beyond what the entries that belong to this drain would fill, in each of the passes that are allowed
 MOST_REPEATS = 3  # the same page at so many page numbers running: a service that repeats itself
@@ -78,7 +81,14 @@ class Bounds:
 
         The list takes no fewer pages than its part, however few of its entries were met outside of it.
         """
-        self._afford(pages, passes, max(pages, met // (self._narrowest or self._widest or 1) + 2))
+        self._afford(pages, passes, max(pages, self._pages_for(met)))
+
+    def are_parts_too_dear(self, met: int) -> bool:
+        """Return whether the parts of the list read so far, with *met* different entries in all, took more than they may."""
+        return self.pages > MOST_PASSES_IN_PARTS * self._pages_for(met)
+
+    def _pages_for(self, entries: int) -> int:
+        return entries // (self._narrowest or self._widest or 1) + 2
 
     def _afford(self, pages: int, passes: int, pages_of_list: int) -> None:
         if passes >= MOST_PASSES or self.pages + pages > MOST_PASSES * pages_of_list:

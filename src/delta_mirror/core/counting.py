@@ -20,11 +20,11 @@ Invariants:
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from delta_mirror.core.firstpage import compare
+from delta_mirror.core.horizon import SKEW
 from delta_mirror.core.model import Page, ascend
-from delta_mirror.core.values import MINUTE
 
 MOST_VIEWED = 20  # pages of one list; what moves so much is counted again in the next run
-SKEW = MINUTE  # by so much a change date may seem ahead of the service's clock without being dated in the future
 
 CountKnown = Callable[[int, int], int]
 Verdict = Literal["open", "complete", "longer"]
@@ -74,6 +74,7 @@ class Count:
             lists older versions, the mirror knows only the newest.
         from_one: whether the service counts its pages from 1, as far as is known.
         is_sure: whether this drain has seen that.
+        compares_first: whether it may have seen it, and the pages 0 and 1 are looked at before anything else.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Count:
         has_ranks: bool,
         from_one: bool | None,
         is_sure: bool,
+        compares_first: bool = False,
     ) -> None:
         self.start = start
         self.from_one = from_one
@@ -97,7 +99,7 @@ class Count:
         self._count_known = count_known
         self._has_ranks = has_ranks
         self._page_zero: Sequence[int] | None = None  # its digests, while the pages 0 and 1 are compared
-        self._comparing = False
+        self._comparing = compares_first
         self._viewed = 0
         self._begin()
 
@@ -121,8 +123,7 @@ class Count:
         """Take the answer; return "longer" where something was passed by, "complete" where nothing was for all that shows."""
         self._viewed += 1
         if self._comparing:
-            self._compare(page)
-            return "open"
+            return self._compare(page)
         is_longer = self._is_longer(page)
         if not self.is_sure and (is_longer or self._is_off(page)):
             self._comparing = True
@@ -132,14 +133,19 @@ class Count:
         self._note(page)
         return "complete" if self._viewed >= MOST_VIEWED or self._is_complete(page) else "open"
 
-    def _compare(self, page: Page) -> None:
+    def _compare(self, page: Page) -> Verdict:
+        """Look at the pages 0 and 1, then at the end once more. Where chance may have made them the same, count no further."""
         if self._page_zero is None:
             self._page_zero = page.digests
-            return
-        self.from_one = page.is_again(self._page_zero)
+            return "open"
+        likeness = compare(self._page_zero, page, is_habit=False)
+        if likeness == "perhaps the same":
+            return "longer"
+        self.from_one = {"same": True, "other": False}.get(likeness)
         self.is_sure = True
         self._comparing = False
         self._begin()
+        return "open"
 
     def _is_complete(self, page: Page) -> bool:
         """Return whether the end has been seen, and enough before it; choose the next page where not."""

@@ -121,10 +121,6 @@ class Page:
         """The change dates of the entries that bear one, in ticks."""
         return [entry.changed.ticks for entry in self.entries if entry.changed]
 
-    def is_again(self, digests: Sequence[int]) -> bool:
-        """Return whether this is the page of *digests* once more, in any order: equals may be shuffled at each call."""
-        return bool(self.entries) and sorted(self.digests) == sorted(digests)
-
 
 def ascend(dates: Sequence[int]) -> bool:
     """Return whether none of *dates* is earlier than the one before it."""

@@ -6,7 +6,8 @@ its place, everything behind it moves up by one, and a reader who counts pages u
 So the walk does without page numbers where it can:
 
 **Following.** After a full page the feed is asked anew, page 0, from one tick before the last change read: the walk anchors
-there. What changes meanwhile moves to the end, where it is met again; nothing can slide past. Right if the feed ascends.
+there. What changes meanwhile moves to the end, where it is met again; nothing can slide past. Right if the feed ascends
+(`core/following.py`).
 
 **Sweeping.** Where page numbers cannot be avoided - more records at one change date than a page holds, a feed that does not
 ascend - all pages are read by number, and read again until the list has proved complete (`core/sweep.py`).
@@ -20,25 +21,28 @@ Invariants:
 
 - No input or output: pages come in, requests go out, and `place()` is all that a later process needs to go on.
 - The watermark takes only change dates up to which everything has been read, and none ahead of the service's clock.
-- A change dated after the drain's first call never keeps a drain going: it belongs to the next one.
-- A page of fewer entries than SMALL tells nothing of the order: a feed that grants no more is always swept.
+- A change dated after the drain's first call never keeps a drain going: it belongs to the next one (`core/horizon.py`).
+- The first page number, 0 or 1, is the service's affair (`core/firstpage.py`), and so is chance (`core/chance.py`): neither has a
+  record passed by.
 - Every loop is bounded (`core/bounds.py`).
 - Following takes the same memory for fifty records as for fifty million. Sweeping remembers a number per entry.
 """
 
 from collections.abc import Sequence
 
-from delta_mirror.core.answer import end_of, lists_a_record_twice, newest_upto
-from delta_mirror.core.bounds import SMALL, Bounds
-from delta_mirror.core.counting import SKEW, Count, CountKnown, Tally
+from delta_mirror.core.answer import end_of, lists_a_record_twice
+from delta_mirror.core.bounds import Bounds
+from delta_mirror.core.counting import Count, CountKnown
 from delta_mirror.core.debt import owed_after_anchoring, owed_after_counting
-from delta_mirror.core.model import Instant, Page, PageRequest, ascend
+from delta_mirror.core.firstpage import FirstPage
+from delta_mirror.core.following import Follower
+from delta_mirror.core.following import Verdict as FollowerVerdict
+from delta_mirror.core.horizon import SKEW, Horizon
+from delta_mirror.core.model import Instant, Page, PageRequest
 from delta_mirror.core.place import NO_HABITS, Debt, Habits, Mode, Place
-from delta_mirror.core.stepping import Step
 from delta_mirror.core.sweep import Sweep
-from delta_mirror.core.values import SECOND, offset_of, offset_ticks, write_ticks
+from delta_mirror.core.values import SECOND, offset_of, offset_ticks
 
-UTC = "+00:00"
 END_OF_TIME = 1 << 62  # ticks, far beyond the year 9999
 
 
@@ -70,32 +74,26 @@ class Walk:
         self._count_known = count_known
         self._debt = debt
         self._watermark = watermark
-        self._offset = UTC if habits["offset"] is None else habits["offset"]
-        self._offset_known = habits["offset"] is not None
-        self._usually_full = habits["full"]
-        self._usually_from_one = habits.get("from_one")
-        self._start = Instant(start, write_ticks(start, self._offset))
-        self._anchor = self._start
-        self._number = 0
+        self._start = start
+        self._horizon = Horizon(habits["offset"])
+        self._first_page = FirstPage(habits.get("from_one"))
+        self._follower = Follower(
+            start,
+            size=size,
+            horizon=self._horizon,
+            first_page=self._first_page,
+            habits=habits,
+            watermark=watermark,
+            owed=debt["full"] if debt else None,
+        )
+        self._anchor = self._horizon.instant(start)  # StartDate of the list that is being read
         self._mode: Mode = "following"
-        self._first_call: int | None = None
-        self._clock = 0  # the service's at the last answer
-        self._step = Step(habits["step"])
-        self._last: int | None = None  # change date up to which nothing was passed by, in ticks
-        self._reached: Instant | None = None
-        self._tally = Tally(start)
-        self._full = 0  # entries on a page that is known to be full; 0: not known
-        self._uneven = False  # pages that others follow differ in size
-        self._anchored = False
-        self._old_versions = False  # the feed lists older versions of a record beside its newest
-        self._moved = False  # page 0 at the present anchor went beyond `_last`
-        self._bounds = Bounds()
         self._sweep: Sweep | None = None
+        self._count: Count | None = None
         self._passes = 0  # over the whole list, complete
         self._swept = False
-        self._ties = 0  # how many lists of ties were swept without a page between
-        self._count: Count | None = None
-        self._from_one: bool | None = None  # page 1 is page 0: the service counts from 1
+        self._old_versions = False  # the feed lists older versions of a record beside its newest
+        self._bounds = Bounds()
         self._answered = ""  # the StartDate whose page 0 was answered
         self._page_before: Sequence[int] = ()
 
@@ -106,22 +104,18 @@ class Walk:
         """Return the walk that *place* was taken from, at a point from which nothing is passed by."""
         habits = Habits(offset=place["offset"], step=place["step"], full=place["full"], from_one=place.get("from_one"))
         walk = cls(place["start"], size=size, count_known=count_known, watermark=watermark, habits=habits, debt=debt)
-        walk._first_call = place["first_call"]
-        walk._last = place["last"]
-        walk._reached = Instant(*place["reached"]) if place["reached"] else None
-        walk._tally = Tally(place["counted_to"], place["listed"])
-        walk._full = place["full"]
-        walk._uneven = place["uneven"]
-        walk._anchored = place["anchored"]
+        walk._horizon.first_call = place["first_call"]
+        walk._horizon.reached = Instant(*place["reached"]) if place["reached"] else None
+        walk._follower.resume(place)
         walk._old_versions = place["old_versions"]
         walk._passes = place["passes"]
         walk._bounds = Bounds(place["pages"])
         if place["mode"] == "sweeping":
-            walk._sweep_all(walk._start.ticks)
+            walk._sweep_all(walk._start)
         elif place["mode"] == "counting":
             walk._mode = "counting"
-        elif walk._last is not None:
-            walk._anchor = walk._instant(place["anchor"])
+        else:
+            walk._turn_to(walk._follower.anchor)
         return walk
 
     @property
@@ -150,21 +144,21 @@ class Walk:
     @property
     def first_call(self) -> int | None:
         """The service's clock when the drain began, in ticks."""
-        return self._first_call
+        return self._horizon.first_call
 
     @property
     def reached(self) -> Instant | None:
         """The newest change date that the drain has come to: the watermark, once the drain is complete."""
-        return self._reached
+        return self._horizon.reached
 
     @property
     def habits(self) -> Habits:
         """What was learnt of the service."""
         return Habits(
-            offset=self._offset if self._offset_known else None,
-            step=self._step.index,
-            full=self._full or self._usually_full,
-            from_one=self._counts_from_one,
+            offset=self._horizon.known_offset,
+            step=self._follower.step.index,
+            full=self._follower.usual_full,
+            from_one=self._first_page.known,
         )
 
     @property
@@ -177,35 +171,36 @@ class Walk:
         """The count that is owed by the next run, once this drain is complete."""
         if self._swept or self._old_versions:
             return None
-        if not self._anchored:
+        if not self._follower.has_anchored:
             return owed_after_counting(self._debt)
-        reached = self._reached.ticks if self._reached else 0
+        reached = self.reached.ticks if self.reached else 0
         return owed_after_anchoring(
-            self._debt, start=self._start.ticks, watermark=self._watermark or 0, reached=reached, full=self._full
+            self._debt, start=self._start, watermark=self._watermark or 0, reached=reached, full=self._follower.full
         )
 
     def place(self) -> Place:
         """Return what a later process needs to go on behind the last page received."""
         whole = self._sweep is not None and self._sweep.whole
+        follower = self._follower
         return Place(
             mode="following" if self._mode == "sweeping" and not whole else self._mode,
-            start=self._start.ticks,
-            first_call=self._first_call,
+            start=self._start,
+            first_call=self.first_call,
             anchor=self._anchor.ticks,
-            step=self._step.index,
-            last=self._last,
-            reached=(self._reached.ticks, self._reached.text) if self._reached else None,
-            counted_to=self._tally.upto,
-            listed=self._tally.before,
-            full=self._full,
-            uneven=self._uneven,
-            offset=self._offset if self._offset_known else None,
-            anchored=self._anchored,
+            step=follower.step.index,
+            last=follower.last,
+            reached=(self.reached.ticks, self.reached.text) if self.reached else None,
+            counted_to=follower.tally.upto,
+            listed=follower.tally.before,
+            full=follower.full,
+            uneven=follower.is_uneven,
+            offset=self._horizon.known_offset,
+            anchored=follower.has_anchored,
             old_versions=self._old_versions,
             passes=self._passes,
             page=self._number,
             pages=self._bounds.pages,
-            from_one=self._counts_from_one,
+            from_one=self._first_page.known,
         )
 
     def receive(self, page: Page) -> None:
@@ -214,10 +209,8 @@ class Walk:
         Raises:
             PagingError: the pages repeat themselves or never hold still. The watermark must stay; what came may be kept.
         """
-        if self._first_call is None:
-            self._first_call = page.clock
-        self._clock = page.clock
-        self._bounds.take(len(page.entries), sum(not self._is_later(when) for _, when in page.dated))
+        self._horizon.take(page)
+        self._bounds.take(len(page.entries), sum(not self._horizon.is_later(when) for _, when in page.dated))
         self._bounds.compare(self._number, page.digests, self._page_before)
         if self._number == 0:
             self._answered = self._anchor.text
@@ -236,128 +229,26 @@ class Walk:
     # Following
 
     def _follow(self, page: Page) -> None:
-        if not page.entries:
-            if self._number == 1:
-                self._from_one = False
-            if self._number == 0 and self._last is not None and self._anchor.ticks > self._start.ticks:
-                self._step_back()
-            else:
-                self._end_list()
-            return
-        dates = page.dates
-        end = end_of(page, self._anchor.ticks)
-        if end is None or not ascend(dates):
-            self._sweep_all(self._start.ticks, first=page if self._is_first_page else None)
-        elif self._number == 0:
-            self._receive_anchored(page, dates, end)
+        is_page_zero, is_first_page = self._number == 0, self._is_first_page
+        verdict = self._follower.receive(page)
+        if verdict == "unordered":
+            self._sweep_all(self._start, first=page if is_first_page else None)
+        elif verdict == "ties":
+            self._sweep_ties(first=page if is_page_zero else None)
         else:
-            self._receive_next(page)
+            self._go_on(verdict)
 
-    def _receive_anchored(self, page: Page, dates: Sequence[int], end: Instant) -> None:
-        """Take page 0 of the present StartDate."""
-        if self._last is not None and not self._is_linked(dates, end):
-            self._step_back()
-            return
-        before = self._last
-        self._moved = before is None or end.ticks > before
-        self._tally.take(page.dated, end.ticks if before is None else max(end.ticks, before), self._cutoff)
-        is_full = len(page.entries) >= (self._full or self._usually_full or self._size)
-        if self._moved:
-            self._advance(page, end)
-            if before is not None and self._is_next_drains(dates or [end.ticks], before):
-                self._anchored = True  # a drain that was resumed here has read nothing behind this page: it has to be counted
-                self._end_list()
-                return
-        if not is_full and self._is_looked_behind:
+    def _go_on(self, verdict: FollowerVerdict) -> None:
+        if verdict == "ended":
             self._end_list()
-        elif not is_full:
-            self._number = 2 if self._from_one else 1
-        else:
-            self._note_full(len(page.entries))
-            self._go_on(page)
-
-    def _receive_next(self, page: Page) -> None:
-        """Take the page after one that was not full: usually there is none, and the list ends."""
-        if self._number == 1 and page.is_again(self._page_before):
-            self._from_one = True
-            if self._anchored:
-                self._end_list()  # the count will say whether the list ends here
-            else:
-                self._number = 2
-            return
-        if self._number == 1:
-            self._from_one = False
-        self._note_full(len(self._page_before))
-        if len(page.entries) > self._full:
-            self._note_full(len(page.entries))  # the first page was cut short, although more follow
-        known = set(self._page_before)
-        if any(
-            when is not None and self._last is not None and when < self._last and digest not in known
-            for digest, when in page.dated
-        ):
-            self._sweep_all(self._start.ticks)
-        else:
-            self._go_on()
-
-    def _go_on(self, page: Page | None = None) -> None:
-        """Go on behind a page that others follow; *page* is page 0, where it is at hand."""
-        if self._full < SMALL:
-            self._sweep_all(self._start.ticks, first=page if self._is_first_page else None)
-        elif self._moved:
-            self._anchor_at_last()
-        else:
-            self._sweep_ties(page)
-
-    @property
-    def _is_looked_behind(self) -> bool:
-        """Whether the count will tell if something stands behind a page that is not full, so that page 1 can be spared."""
-        return (self._anchored and self._from_one is True) or (self._is_quiet and (self._anchored or self._debt is not None))
-
-    @property
-    def _is_quiet(self) -> bool:
-        """Whether this drain has met nothing that is dated later than the watermark, and knows what a full page is."""
-        is_new = self._reached is not None and self._reached.ticks > (self._watermark or 0)
-        is_full_known = self._full or self._usually_full or self._debt
-        return self._watermark is not None and not is_new and bool(is_full_known)
-
-    def _advance(self, page: Page, end: Instant) -> None:
-        self._last = end.ticks
-        self._learn_offset(end)
-        self._ties = 0
-        self._reach(page, min(end.ticks, page.clock + SECOND))  # the clock tells whole seconds, and has gone on since
-
-    def _anchor_at_last(self) -> None:
-        assert self._last is not None  # noqa: S101 - only a page that has set it leads here
-        self._anchored = True
-        self._turn_to(max(self._start.ticks, self._last - self._step.ticks))
-
-    def _is_linked(self, dates: Sequence[int], end: Instant) -> bool:
-        """Return whether the page begins where the page before ended, or earlier.
-
-        A service that rounds StartDate up would silently skip what lies between; a page with an entry dated up to the last
-        change shows that it did not. At the first StartDate there is nothing to skip.
-        """
-        assert self._last is not None  # noqa: S101 - asked only behind a page
-        earliest = min(dates, default=end.ticks)
-        if earliest > self._last and self._anchor.ticks > self._start.ticks:
-            return False
-        self._step.shorten_if_needless(dates, self._last)
-        return True
-
-    def _is_next_drains(self, dates: Sequence[int], before: int) -> bool:
-        """Return whether all that goes beyond *before* has changed since this drain began."""
-        return all(self._is_later(when) for when in dates if when > before)
-
-    def _step_back(self) -> None:
-        assert self._last is not None  # noqa: S101 - asked only behind a page
-        is_longer = self._step.lengthen()
-        self._turn_to(max(self._start.ticks, self._last - self._step.ticks) if is_longer else self._start.ticks)
+        elif self._follower.number == 0:
+            self._turn_to(self._follower.anchor)
 
     def _end_list(self) -> None:
-        if self._anchored and self._uneven:
+        if self._follower.has_anchored and self._follower.is_uneven:
             # Where a page lies in the list cannot be told from its number: no count is possible.
-            self._sweep_all(self._start.ticks)
-        elif self._anchored or self._debt:
+            self._sweep_all(self._start)
+        elif self._follower.has_anchored or self._debt:
             self._mode = "counting"
         else:
             self._mode = "done"
@@ -368,27 +259,23 @@ class Walk:
         """Read the whole list by page numbers from *start*; *first* is its page 0, where it is at hand."""
         if self._debt:
             start = min(start, *self._debt["starts"])
-        if first is not None and start < self._start.ticks:
+        if first is not None and start < self._start:
             first = None
-        self._mode = "sweeping"
+        self._start = start
         self._swept = True
-        self._start = self._instant(start)
-        self._begin_sweep(self._start.ticks, Sweep(cutoff=self._cutoff, whole=True, listed_from=self._tally.upto), first)
+        self._begin_sweep(start, cutoff=self._horizon.cutoff, whole=True, first=first)
 
     def _sweep_ties(self, first: Page | None) -> None:
-        """Read what lies around the last change by page numbers: there is more of it than a page holds.
+        """Read what lies around the last change by page numbers: there is more of it than a page holds."""
+        if self._bounds.are_parts_too_dear(self._follower.tally.met):
+            self._sweep_all(self._start)
+            return
+        cutoff = self._follower.choose_cutoff_of_ties()
+        self._begin_sweep(self._follower.anchor, cutoff=cutoff, whole=False, first=first)
 
-        The list goes on a little beyond the last change, and further each time that this was not enough: a service that reads
-        StartDate coarsely would else bring the same pages again for each page gained.
-        """
-        assert self._last is not None  # noqa: S101 - only behind a page
+    def _begin_sweep(self, start: int, *, cutoff: int, whole: bool, first: Page | None) -> None:
         self._mode = "sweeping"
-        cutoff = min(self._last + (SECOND << min(self._ties, 16)), max(self._cutoff, self._last))
-        self._ties += 1
-        self._begin_sweep(self._anchor.ticks, Sweep(cutoff=cutoff, whole=False, listed_from=self._tally.upto), first)
-
-    def _begin_sweep(self, start: int, sweep: Sweep, first: Page | None) -> None:
-        self._sweep = sweep
+        self._sweep = Sweep(cutoff=cutoff, whole=whole, listed_from=self._follower.tally.upto)
         self._turn_to(start)
         if first is not None:
             self._answered = self._anchor.text
@@ -399,23 +286,20 @@ class Walk:
         assert sweep is not None  # noqa: S101 - the mode says so
         verdict = sweep.receive(page, page.clock + SKEW)
         if verdict == "unordered":
-            self._sweep_all(self._start.ticks)
+            self._sweep_all(self._start)
             return
-        if sweep.from_one is not None:
-            self._from_one = sweep.from_one
+        self._first_page.learn(sweep.from_one)
         end = end_of(page, self._anchor.ticks)
         if end is not None:
-            self._learn_offset(end)
-            self._reach(page, min(sweep.cutoff, page.clock))
+            self._horizon.learn_offset(end)
+            self._horizon.reach(page, min(sweep.cutoff, page.clock))
         self._passes += sweep.whole and verdict != "open"
         if verdict == "complete":
             self._end_sweep(sweep)
-            return
-        if verdict == "another pass" and sweep.whole:
+        elif verdict == "another pass" and sweep.whole:
             self._bounds.end_pass(sweep.pages, self._passes)
         elif verdict == "another pass":
-            self._bounds.end_pass_of_ties(sweep.pages, sweep.passes, self._tally.before + sweep.listed)
-        self._number = sweep.number
+            self._bounds.end_pass_of_ties(sweep.pages, sweep.passes, self._follower.tally.before + sweep.listed)
 
     def _end_sweep(self, sweep: Sweep) -> None:
         self._sweep = None
@@ -423,110 +307,72 @@ class Walk:
             self._mode = "done"
             return
         self._mode = "following"
-        self._tally.take_rest(sweep.listed, sweep.cutoff)
-        if sweep.beyond is None or self._is_later(sweep.beyond):
-            self._end_list()
-            return
-        self._last = sweep.beyond
-        self._anchor_at_last()
+        self._go_on(self._follower.go_on_behind_ties(sweep.listed, sweep.cutoff, sweep.beyond))
 
     # Counting
 
     def _begin_count(self) -> None:
         """Count the list from the start of this drain, or from that of the debt, which lies further back."""
-        start = min(self._start.ticks, self._debt["starts"][0]) if self._debt else self._start.ticks
+        start = min(self._start, self._debt["starts"][0]) if self._debt else self._start
         if self._count_known(start - 1, start):
             start -= SECOND  # whether the list has what is dated exactly at its start is not known
-        known = self._count_known(self._start.ticks, self._cutoff)
+        known = self._count_known(self._start, self._horizon.cutoff)
         # The mirror also knows records by a version that has since been replaced and passed by: then fewer were met than known.
-        met = self._tally.met
-        expected = max(known, met) if self._old_versions else min(known, met) if self._anchored else known
-        expected += self._count_known(start, self._start.ticks) + self._count_known(self._clock + SKEW, END_OF_TIME)
+        met = self._follower.tally.met
+        expected = max(known, met) if self._old_versions else min(known, met) if self._follower.has_anchored else known
+        expected += self._count_known(start, self._start) + self._count_known(self._horizon.clock + SKEW, END_OF_TIME)
         self._count = Count(
             start=start,
             expected=expected,
-            size=self._counted_size,
-            cutoff=self._cutoff,
+            size=self._follower.full_size,
+            cutoff=self._horizon.cutoff,
             count_known=self._count_known,
             has_ranks=not self._old_versions,
-            from_one=self._counts_from_one,
-            is_sure=self._from_one is not None,
+            from_one=self._first_page.known,
+            is_sure=self._first_page.from_one is not None,
+            compares_first=self._first_page.is_perhaps_one,
         )
         self._turn_to(start)
-        self._number = self._count.number
-
-    @property
-    def _counted_size(self) -> int:
-        return self._full or (self._debt["full"] if self._debt else 0) or self._usually_full or self._size
-
-    @property
-    def _counts_from_one(self) -> bool | None:
-        return self._usually_from_one if self._from_one is None else self._from_one
 
     def _receive_count(self, page: Page) -> None:
         count = self._count
         assert count is not None  # noqa: S101 - the mode says so
         verdict = count.take(page)
         if count.is_sure:
-            self._from_one = count.from_one
+            self._first_page.learn(count.from_one)
         if verdict == "longer":
             self._sweep_all(count.start)
         elif verdict == "complete":
             self._mode = "done"
         else:
-            self._number = count.number
             self._bounds.repeats = 1
 
     # What all have in common
 
     @property
-    def _cutoff(self) -> int:
-        """What is dated later than the drain's first call belongs to the next drain."""
-        assert self._first_call is not None  # noqa: S101 - known from the first answer on
-        return self._first_call
-
-    def _is_later(self, when: int | None) -> bool:
-        """Return whether what is dated so has changed since this drain began.
-
-        What is dated in the future has not: it stands at the end of the list for good, and would else never be read.
-        """
-        return when is not None and self._cutoff < when <= self._clock + SKEW
+    def _number(self) -> int:
+        if self._mode == "sweeping" and self._sweep is not None:
+            return self._sweep.number
+        if self._mode == "counting" and self._count is not None:
+            return self._count.number
+        return self._follower.number
 
     @property
     def _is_first_page(self) -> bool:
-        return self._number == 0 and self._anchor.ticks == self._start.ticks
-
-    def _instant(self, ticks: int) -> Instant:
-        return Instant(ticks, write_ticks(ticks, self._offset))
+        return self._number == 0 and self._anchor.ticks == self._start
 
     def _turn_to(self, ticks: int) -> None:
-        """Ask page 0 of the list that starts at *ticks* next."""
-        self._anchor = self._instant(ticks)
-        self._number = 0
+        """Read the list that starts at *ticks* next."""
+        self._anchor = self._horizon.instant(ticks)
         self._bounds.repeats = 1
-
-    def _note_full(self, entries: int) -> None:
-        """Learn from a page of so many *entries* that another page follows."""
-        self._uneven = self._uneven or self._full not in (0, entries)
-        self._full = max(self._full, entries)
-
-    def _reach(self, page: Page, upto: int) -> None:
-        newest = newest_upto(page, upto)
-        if newest and (self._reached is None or newest.ticks > self._reached.ticks):
-            self._reached = newest
 
     def _starts_late_by_offset(self, page: Page) -> bool:
         """Ask the first page anew where a service that ignores the offset would have read StartDate as a later time."""
         if not self._is_first_page or self._bounds.pages > 1 or self._mode != "following":
             return False
         end = end_of(page, self._anchor.ticks)
-        if end is None or offset_ticks(self._offset) <= offset_ticks(offset_of(end.text)):
+        if end is None or offset_ticks(self._horizon.offset) <= offset_ticks(offset_of(end.text)):
             return False
-        self._learn_offset(end)
-        self._start = self._instant(self._start.ticks)
-        self._turn_to(self._start.ticks)
+        self._horizon.learn_offset(end)
+        self._turn_to(self._start)
         return True
-
-    def _learn_offset(self, end: Instant) -> None:
-        self._offset = offset_of(end.text)
-        self._offset_known = True

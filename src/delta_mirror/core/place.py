@@ -52,7 +52,8 @@ class Habits(TypedDict):
     """What one drain has learnt of its service and the next can use: each only spares calls where it is still true.
 
     `offset` is the one in which change dates are written, `step` how far before a change to anchor (as a place in
-    STEPS_BACK), `full` the size of a full page, `from_one` whether pages are counted from 1.
+    STEPS_BACK), `full` the size of a full page, `from_one` whether pages are counted from 1: of a page so small that chance may
+    have repeated it, only this tells.
     """
 
     offset: str | None
