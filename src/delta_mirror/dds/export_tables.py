@@ -71,7 +71,7 @@ def facts_of(file_table: str) -> TableFacts:
         own_key = _LINE_KEY
     elif entity == "Appointment" and not is_root:
         parent, parent_key = _LINES, _LINE_KEY
-    below = () if is_root else tuple(name for name in KEYS_BELOW.get(entity, ()) if name != own_key)
+    below = tuple(name for name in KEYS_BELOW.get(entity, ()) if name != own_key)
     return TableFacts(
         table=entity if is_root else table,
         entity=entity,
