@@ -14,10 +14,6 @@ def record(id_: str, at: int | None = None) -> Record:
     return Record(id_, None if at is None else Instant(at, "then"), None, False, {}, {})
 
 
-def page(*digests: int) -> Page:
-    return Page([record(str(digest)) for digest in digests], digests, None, 5)
-
-
 def test_stream_and_record_are_said_with_all_that_names_them() -> None:
     assert str(Stream(11, 9, "Client")) == "tenant 11, location 9, Client"
     assert str(Who("Client", 11, 9, "a")) == "tenant 11, location 9, Client a"
@@ -33,13 +29,6 @@ def test_person_is_the_same_at_each_location_of_a_tenant() -> None:
 )
 def test_dates_ascend_where_none_is_earlier_than_the_one_before(dates: Sequence[int], do: bool) -> None:
     assert ascend(dates) is do
-
-
-def test_page_is_known_again_by_its_digests_in_any_order() -> None:
-    assert page(1, 2, 2).is_again([2, 1, 2])
-    assert not page(1, 2, 2).is_again([1, 1, 2])
-    assert not page(1, 2).is_again([1])
-    assert not page().is_again([])
 
 
 def test_page_tells_the_dates_of_the_entries_that_bear_one() -> None:

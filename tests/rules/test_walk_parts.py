@@ -158,10 +158,10 @@ def test_number_of_the_first_page_is_known_by_habit_until_this_drain_has_seen_it
 
 def test_what_has_changed_since_the_drain_began_is_later_and_what_is_dated_in_the_future_is_not() -> None:
     times = Horizon(None)
-    assert times.first_call is None
     for clock in (NOON, NOON + 10):
         times.take(Page([], [], None, clock))
     assert (times.first_call, times.cutoff, times.clock) == (NOON, NOON, NOON + 10)
+    assert Horizon(None).first_call is None
     assert [times.is_later(when) for when in (None, NOON, NOON + 1, NOON + 10 + SKEW, NOON + 11 + SKEW)] == [
         *(False, False, True, True, False)
     ]
