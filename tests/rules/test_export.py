@@ -591,6 +591,13 @@ def test_what_stands_at_the_border_of_two_blocks_is_read_as_anywhere_else(before
     assert rows == [{"TenantId": 1, "A": "x" * pad + "𝄞"}, {"TenantId": "$|2", "A": "y"}]
 
 
+@pytest.mark.parametrize("size", [BLOCK - 5, BLOCK, BLOCK + 5, 2 * BLOCK + 7, 4 * BLOCK])
+def test_chunks_that_are_larger_than_a_block_and_no_whole_number_of_them_are_read_once(size: int) -> None:
+    notes = [str(number) * (BLOCK // 10) for number in range(12)]
+    rows = rows_of(table(['"TenantId"', '"Note"'], *(["11", f'"{note}"'] for note in notes)), size=size)
+    assert [row["Note"] for row in rows] == notes
+
+
 @pytest.mark.parametrize("before", range(14))
 def test_a_letter_of_the_marks_at_the_border_of_two_blocks_is_a_field(before: int) -> None:
     pad = (BLOCK - len(BOM)) // 2 - before
