@@ -69,6 +69,7 @@ def test_newest_date_of_a_page_is_told_up_to_a_moment(
     ("ids", "digests", "does"),
     [
         (["a", "b"], [1, 1], False),
+        (["a", "b"], [1, 2], False),
         (["a", "a"], [1, 1], False),
         (["a", "b", "a"], [1, 2, 3], True),
         ([None, None], [1, 2], False),
