@@ -16,6 +16,7 @@ SEED ?= 1
 COUNT ?= 100
 TARGET ?= feed starter messages settings arguments
 MINUTES ?= 10
+SAMPLE ?= 100
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -26,8 +27,9 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTEST_ADDOPTS
 STAMP := $(VENV)/product.stamp
 PEERS := bench/peers/.venv
 DEV_STAMP := $(VENV)/dev.stamp
+MUTATION_STAMP := $(VENV)/mutation.stamp
 ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
-$(STAMP) $(DEV_STAMP): FORCE
+$(STAMP) $(DEV_STAMP) $(MUTATION_STAMP): FORCE
 endif
 
 ##@ Use
@@ -88,6 +90,10 @@ peers: $(STAMP) $(PEERS)/peers.stamp  ## the program beside dlt and sqlite-utils
 	@echo
 	@$(BIN)/python bench/peers/small_worlds.py $(WORLDS)
 
+.PHONY: mutation
+mutation: $(MUTATION_STAMP)  ## small faults in the rules against their tests; MODULES="core/plan.py" SAMPLE=100 SEED=1 for some of them
+	@$(BIN)/python tests/mutation/run.py --sample $(SAMPLE) --seed $(SEED) $(MODULES)
+
 .PHONY: format
 format: $(DEV_STAMP)  ## put the code into its form
 	@$(BIN)/ruff format .
@@ -95,7 +101,7 @@ format: $(DEV_STAMP)  ## put the code into its form
 
 .PHONY: clean
 clean:  ## remove the virtual environment and everything that tools have left
-	@rm -rf $(VENV) $(PEERS) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(PEERS) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutation
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -125,4 +131,9 @@ $(DEV_STAMP): pyproject.toml
 	@echo "installing delta-mirror and its tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@pwd -P > $(STAMP)
+	@pwd -P > $@
+
+$(MUTATION_STAMP): $(DEV_STAMP)
+	@echo "installing the mutation tester into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,mutation]'
 	@pwd -P > $@

@@ -57,7 +57,7 @@ def by_file(paths: Iterable[Path], columns: Mapping[str, Columns]) -> dict[str, 
     for path in paths:
         name = split_file_name(path.name)
         assert name is not None
-        facts = facts_of(name[0], ENTITIES)
+        facts = facts_of(name[0])
         rows = tables.setdefault(facts.table, Counter())
         for batch in read_table([path.read_bytes()], path.name, facts, list(columns[name[0]].items())):
             for values in batch.rows:

@@ -76,9 +76,9 @@ def test_metrics_are_in_the_format_whatever_stands_in_a_label() -> None:
     odd = 'a "quote", a \\ backslash,\na new line } 1'
     text = as_text(
         [
-            Metric("records", "some live", [Sample({"entity": odd, "tenant": "11"}, 3), Sample({"entity": "Sale"}, 0.25)]),
+            Metric("records", "some live", [Sample({"entity": odd, "tenant": "11"}, 3.0), Sample({"entity": "Sale"}, 0.25)]),
             Metric("quarantine", "none here", []),
-            Metric("at", "large", [Sample({}, 1_780_000_000)]),
+            Metric("at", "large", [Sample({}, 1_780_000_000.0)]),
         ]
     )
 
@@ -95,6 +95,12 @@ def test_metrics_are_in_the_format_whatever_stands_in_a_label() -> None:
         "# TYPE delta_mirror_at gauge",
         "delta_mirror_at 1780000000",
     ]
+
+
+def test_label_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "metrics.prom", [Metric("records", "half", [Sample({"entity": "a\ud800"}, 1)])])
+
+    assert (tmp_path / "metrics.prom").read_text(encoding="ascii").endswith('{entity="a\\ud800"} 1\n')
 
 
 def test_metrics_can_be_read_by_others(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 from delta_mirror.dds.export_runs import ExportFile
 from delta_mirror.dds.export_source import Source, open_source
-from delta_mirror.dds.sftp_address import SftpAddress, read_address
 from delta_mirror.dds.sftp_login import conversion, read_key
 from delta_mirror.errors import (
     ConfigError,
@@ -116,67 +115,6 @@ def refusal(site: Site, kind: type[DeltaMirrorError], path: str = "/", url: str 
         source.list()
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-# Addresses
-
-
-@pytest.mark.parametrize(
-    ("given", "user", "host", "port", "path"),
-    [
-        ("sftp://salon@host.example/up/load", "salon", "host.example", 22, "/up/load"),
-        ("SFTP://salon@Host.Example:2022/Up", "salon", "host.example", 2022, "/Up"),
-        ("sftp://salon@[2001:DB8::1]:2022/up", "salon", "2001:db8::1", 2022, "/up"),
-        ("sftp://salon@[::1]/up", "salon", "::1", 22, "/up"),
-        ("sftp://sa%40lon@host/of%20may/%23x%3F", "sa@lon", "host", 22, "/of may/#x?"),
-        ("sftp://salon@host", "salon", "host", 22, ""),
-        ("sftp://salon@host/", "salon", "host", 22, ""),
-        ("sftp://salon@host/~", "salon", "host", 22, ""),
-        ("sftp://salon@host/~/", "salon", "host", 22, ""),
-        ("sftp://salon@host/~/up/load", "salon", "host", 22, "up/load"),
-        ("sftp://salon@host/~other", "salon", "host", 22, "/~other"),
-        ("sftp://salon@host/a%2Fb", "salon", "host", 22, "/a/b"),
-        ("sftp://salon@host/%E9", "salon", "host", 22, "/\udce9"),
-    ],
-)
-def test_address_is_taken_apart(given: str, user: str, host: str, port: int, path: str) -> None:
-    assert read_address(given) == SftpAddress(user, host, port, path)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (f"sftp://salon:{PASSPHRASE}@host/x", "holds a password, which is not used"),
-        (f"sftp://:{PASSPHRASE}@host/x", "holds a password, which is not used"),
-        ("sftp://host/x", "names no user"),
-        ("sftp://@host/x", "names no user"),
-        ("sftp://salon@/x", "a host or a port that cannot be read"),
-        ("sftp://salon@host:x/x", "a host or a port that cannot be read"),
-        ("sftp://salon@host:0/x", "a host or a port that cannot be read"),
-        ("sftp://salon@host:65536/x", "a host or a port that cannot be read"),
-        ("sftp://salon@[host]/x", "a host"),
-        ("sftp://salon@[::1/x", "a host that cannot be read"),
-        ("sftp://salon@-oProxyCommand=x/x", "a host or a port that cannot be read"),
-        ("sftp://salon@host/a b", "holds blanks or control characters"),
-        ("sftp://salon@host/a\nb", "holds blanks or control characters"),
-        ("sftp://salon@host/a?b", "holds ? or #"),
-        ("sftp://salon@host/a#b", "holds ? or #"),
-        ("sftp://salon@host/a%00b", "holds a NUL character"),
-        ("scp://salon@host/x", "neither a folder nor an SFTP address"),
-    ],
-)
-def test_address_that_is_not_wholly_understood_is_refused_without_being_shown(given: str, said: str) -> None:
-    with pytest.raises(RefusedError) as caught:
-        read_address(given)
-    assert said in str(caught.value)
-    assert PASSPHRASE not in str(caught.value)
-    assert "salon@" not in str(caught.value)
-
-
-def test_host_is_known_by_its_name_and_by_its_port_where_that_is_not_the_usual_one() -> None:
-    assert read_address("sftp://a@[::1]:2022/x").known_as == "[::1]:2022"
-    assert read_address("sftp://a@host:22/x").known_as == "host"
-    assert str(read_address("sftp://a@[::1]/x")) == "[::1]"
 
 
 # What is found and read

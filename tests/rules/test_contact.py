@@ -1,6 +1,7 @@
 """The fields of a contact, how they are compared and set."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from delta_mirror.accela.contact import (
     differing,
     marked,
     marks,
+    obstructed,
     shown,
     why_not_mappable,
     with_fields,
@@ -44,11 +46,11 @@ def test_all_body_fields_of_the_vendor_are_known_with_their_types() -> None:
 @pytest.mark.parametrize(
     ("field", "why"),
     [
-        ("id", "is assigned by Accela"),
+        ("id", "is assigned by Accela and cannot be mapped"),
         ("serviceProviderCode", "is assigned by Accela"),
-        ("address", "is a whole object"),
-        ("gender.value", 'map "gender"'),
-        ("address.state.text", 'map "address.state"'),
+        ("address", 'is a whole object; map its parts, each in quotes: "address.addressLine1", "address.city" ...'),
+        ("gender.value", 'is a part of an enumeration; map "gender", and its value is sent'),
+        ("address.state.text", 'is a part of an enumeration; map "address.state", and its value is sent'),
         ("FirstName", "is no field of a contact"),
         ("address.zip", "is no field of a contact"),
         ("firstName.value", "is no field of a contact"),
@@ -56,7 +58,8 @@ def test_all_body_fields_of_the_vendor_are_known_with_their_types() -> None:
     ],
 )
 def test_a_field_that_cannot_be_mapped_says_why(field: str, why: str) -> None:
-    assert why in (why_not_mappable(field) or "")
+    assert (why_not_mappable(field) or "").startswith(why)
+    assert why_not_mappable("firstName") is None
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,7 @@ def test_a_field_that_cannot_be_mapped_says_why(field: str, why: str) -> None:
         ("firstName", "  ", ""),
         ("firstName", None, ""),
         ("firstName", True, "true"),
+        ("firstName", False, "false"),
         ("birthDate", "1980-02-03", "1980-02-03"),
         ("birthDate", "1980-02-03 00:00:00", "1980-02-03"),
         ("birthDate", "1980-02-03T13:00:00Z", "1980-02-03"),
@@ -82,6 +86,23 @@ def test_a_field_that_cannot_be_mapped_says_why(field: str, why: str) -> None:
 def test_a_field_is_compared_by_value_by_its_first_ten_characters_and_blank_like_null(field: str, held: Any, text: str) -> None:
     assert shown({field: held}, field) == text
     assert shown({}, field) == ""
+
+
+def test_a_field_of_the_address_is_compared_as_any_other() -> None:
+    held: Contact = {"city": "There", "address": {"city": "Here", "state": {"value": "CA", "text": "California"}}}
+    assert (shown(held, "address.city"), shown(held, "address.state"), shown(held, "address.postalCode")) == ("Here", "CA", "")
+    assert shown({"address": None}, "address.city") == ""
+
+
+@pytest.mark.parametrize("address", ["nowhere", [], "", True])
+def test_what_stands_where_the_address_belongs_is_in_the_way_of_its_parts_alone(address: Any) -> None:
+    assert obstructed({"address": address}, {"firstName": "Ann", "address.city": "Here", "address.state": "CA"}) == ["address"]
+    assert obstructed({"address": address, "firstName": []}, {"firstName": "Ann"}) == []
+
+
+@pytest.mark.parametrize("contact", [{}, {"address": None}, {"address": {}}, {"address": {"city": "Here"}}])
+def test_address_that_is_one_or_can_become_one_is_in_the_way_of_nothing(contact: Any) -> None:
+    assert obstructed(contact, {"address.city": "There"}) == []
 
 
 @pytest.mark.parametrize("address", [None, "nowhere", [], {}])
@@ -126,6 +147,9 @@ def test_what_changed_beside_the_mapped_fields_is_named_of_the_address_by_its_pa
 
     assert changed_beside(before, after, ["firstName"]) == ["a", "address.state", "gone"]
     assert changed_beside(before, before, []) == []
+    assert changed_beside({}, {"address": {"city": "X"}}, ["address.state"]) == ["address.city"]
+    assert changed_beside({"address": "X"}, {}, []) == ["address"]
+    assert changed_beside({"address": {"city": "X"}}, {"address": None}, []) == ["address.city"]
 
 
 def test_marks_tell_what_a_contact_holds_and_not_what_it_is() -> None:
@@ -136,6 +160,11 @@ def test_marks_tell_what_a_contact_holds_and_not_what_it_is() -> None:
     assert marked("253", {"firstName": "Bea", "email": " "}, left) == ["firstName", "email"]
     assert marked("253", {"firstName": "Ann", "email": "x"}, left) == []
     assert marks("254", {"firstName": "Bea"}, ["firstName"])["firstName"] != left["firstName"]
+
+
+def test_mark_is_written_as_mirrors_hold_it_already() -> None:
+    whole = "2\0firstName\0\ud800".encode(errors="surrogatepass")
+    assert marks("2", {"firstName": "\ud800"}, ["firstName"]) == {"firstName": sha256(whole).hexdigest()[:16]}
 
 
 # JSON
@@ -150,6 +179,16 @@ def test_json_goes_back_to_the_letter(text: str) -> None:
 
     assert written.isascii()
     assert json.loads(written, parse_float=str, parse_int=str) == json.loads(text, parse_float=str, parse_int=str)
+
+
+def test_number_is_written_as_a_number_with_the_digits_sent() -> None:
+    assert write_json(read_json(b'{"a": [1.10, "1.10", 1E400]}')) == '{"a":[1.10,"1.10",1E400]}'
+
+
+def test_what_is_nested_more_deeply_than_a_contact_can_be_is_refused() -> None:
+    assert write_json(read_json(b"[" * 100 + b"]" * 100)) == "[" * 100 + "]" * 100
+    with pytest.raises(UnreadableError, match=r"^the answer is nested too deeply$"):
+        read_json(b"[" * 101 + b"]" * 101)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"a":NaN}', b"\xff", b"[" * 100_000, b'{"a":1'])

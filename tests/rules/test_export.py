@@ -11,6 +11,7 @@ from delta_mirror.dds.export import BATCH, BLOCK, LONGEST_ROW, Batch, GivenColum
 from delta_mirror.dds.export_tables import Kind, facts_of
 from delta_mirror.dds.export_values import Column, stored_form
 from delta_mirror.errors import ExportError
+from rules.counted import counted
 
 BOM = b"\xff\xfe"
 FILE = "Tenant11/Location9/ClientNote_20260501.csv"
@@ -391,6 +392,149 @@ def test_one_odd_date_time_among_others_is_found(quoted: bool) -> None:
         assert Column("any", quoted=quoted).stored(fields) == [stored_form(field, "any", quoted=quoted) for field in fields]
 
 
+@pytest.mark.parametrize(
+    ("field", "kind", "quoted", "stored"),
+    [
+        *(("", kind, quoted, None) for kind in ("text", "number", "version", "any") for quoted in (True, False)),
+        *(('""', kind, True, "") for kind in ("text", "number", "version", "any")),
+        *(('"2001"', kind, True, "2001") for kind in ("text", "number", "any")),
+        ('"2001"', "version", True, "00000000000007D1"),
+        ('"2001"', "any", False, '"2001"'),
+        ('"', "any", True, '"'),
+        ('"a', "any", True, '"a'),
+        (f'"{GUID}"', "any", True, GUID),
+        ("2001", "version", True, "00000000000007D1"),
+        ("00000000000007d1", "version", False, "00000000000007D1"),
+        ("00000000000007d1", "any", True, "00000000000007d1"),
+        ("1234567890123456", "any", True, "1234567890123456"),
+        ("1234567890123456", "number", True, 1234567890123456),
+        ("2001", "text", True, "2001"),
+        ("2001", "any", True, 2001),
+        ("2001", "any", False, "2001"),
+        ("2001", "number", False, 2001),
+        (".500000", "number", False, 0.5),
+        ("0012", "number", True, "0012"),
+        (GUID, "any", True, GUID.lower()),
+        (GUID, "number", False, GUID.lower()),
+        (GUID, "text", False, GUID),
+        ("2026-05-01 10:11:12 +02:00", "any", False, "2026-05-01T10:11:12+02:00"),
+        ("2026-05-01 10:11:12 +02:00", "text", True, "2026-05-01 10:11:12 +02:00"),
+        ("2026-05-01", "any", True, "2026-05-01"),
+    ],
+)
+def test_field_is_stored_by_its_kind_its_quotes_and_its_looks(field: str, kind: Kind, quoted: bool, stored: Value | None) -> None:
+    assert typed([stored_form(field, kind, quoted=quoted)]) == typed([stored])
+    assert typed(Column(kind, quoted=quoted).stored([field, field])) == typed([stored, stored])
+
+
+def test_text_loses_its_quotes_also_behind_some_that_has_none() -> None:
+    assert Column("text", quoted=True).stored(["abc", '"x"', '""', '"']) == ["abc", "x", "", '"']
+
+
+@pytest.mark.parametrize("rest", ["", ".1234567", " +02:00", ".1234567 -05:00"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *("2026-05-01 24:00:00", "2026-05-01 30:00:00", "2026-05-01 20:60:00", "2026-05-01 20:00:60", "2026-02-30 20:00:00"),
+        *("2026-05-01 23:59:59", "2026-05-01 19:00:00", "2026-05-01-20:00:00", "2026-05-01 20-00-00", "0000-05-01 20:00:00"),
+    ],
+)
+def test_one_odd_time_of_day_among_others_is_found(odd: str, rest: str) -> None:
+    good = f"2026-05-01 20:00:00{rest}"
+    for fields in ([good, odd + rest, good], [good, good, odd + rest], [odd + rest, good, good]):
+        expected = [stored_form(field, "any", quoted=True) for field in fields]
+        assert Column("any", quoted=True).stored(fields) == expected
+
+
+ODD_INTEGERS = [
+    "-0",
+    "00",
+    "07",
+    "-00",
+    "-07",
+    "-",
+    "--7",
+    "7-",
+    "1-2",
+    "999999999999999",
+    "9999999999999999",
+    "9" * 19,
+    "9" * 20,
+]
+ODD_DECIMALS = [
+    *(
+        "-.5",
+        ".5",
+        "0.5",
+        "00.5",
+        "-0.5",
+        "-00.5",
+        "-01.5",
+        "01.5",
+        "5.",
+        "-5.",
+        ".",
+        "-.",
+        "1.2.3",
+        "1.2-3",
+        "7",
+        "0",
+        "-0",
+        "1|2.5",
+    ),
+    *(
+        "12345678.1234567",
+        "123456789.1234567",
+        "8477069.917320517",
+        "481496200916.81627",
+        "9007199254740992.5",
+        "9007199254740993.5",
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ["number", "any"])
+@pytest.mark.parametrize(("good", "odd"), [*(("7", odd) for odd in ODD_INTEGERS), *(("7.5", odd) for odd in ODD_DECIMALS)])
+def test_one_odd_number_among_others_is_found(kind: Kind, good: str, odd: str) -> None:
+    for fields in ([good, odd, good], [good, good, odd], [odd, good, "-8" + good]):
+        expected = [stored_form(field, kind, quoted=True) for field in fields]
+        assert typed(Column(kind, quoted=True).stored(fields)) == typed(expected)
+
+
+MOMENTS = ["2026-05-01 23:59:59", "2026-12-31 00:00:00", "2026-05-01 19:30:05", "2026-05-01 20:01:00"]
+OFFSETS = [" +02:00", " -14:00", " +00:00", " -03:30"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "quoted", "fields"),
+    [
+        *(("any", quoted, [GUID, GUID[:-1] + "B", GUID[:-1].lower() + "c"]) for quoted in (True, False)),
+        ("number", False, ["7", "-12", "0", "999999999999999", "-99999999999999"]),
+        ("any", True, ["7", "", "-12", "0", "999999999999999"]),
+        ("number", False, ["7.500000", ".500000", "-.500000", "0.5", "-0.5", "123456789.123456", "-12345678.12345"]),
+        ("any", True, ["7.5", ".5", "", "0.25", "-12345678.12345", "123456789.123456"]),
+        *(("any", quoted, ["2026-05-01", "2026-12-31", "2026-05-02"]) for quoted in (True, False)),
+        *(("any", quoted, MOMENTS) for quoted in (True, False)),
+        ("any", True, [f"{moment}.1234567" for moment in MOMENTS]),
+        ("any", True, [moment + offset for moment, offset in zip(MOMENTS, OFFSETS, strict=True)]),
+        ("datetime", False, [f"{moment}.1234567{offset}" for moment, offset in zip(MOMENTS, OFFSETS, strict=True)]),
+        ("text", True, ['"a"', '"b|c"', '""', '"""', '"d"']),
+        ("any", True, ['"a"', "", '"2001"', '"x"']),
+        ("text", False, ["a", '"b"', "2001", GUID]),
+        ("any", False, ["a b", "c|d", "12:30", "x"]),
+        ("any", False, ["a-b", "c", "2001", "x"]),
+        *(("version", quoted, ["00000000000007D1", "00000000000007D2", "FFFFFFFFFFFFFFFF"]) for quoted in (True, False)),
+    ],
+)
+def test_column_of_one_form_is_converted_without_a_call_for_each_field(kind: Kind, quoted: bool, fields: list[str]) -> None:
+    column = Column(kind, quoted=quoted)
+    with counted("stored_form") as calls:
+        found = column.stored(fields)
+
+    assert calls.number == 0
+    assert typed(found) == typed([stored_form(field, kind, quoted=quoted) for field in fields])
+
+
 # ---- any content, any chunks
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(
@@ -447,6 +591,13 @@ def test_what_stands_at_the_border_of_two_blocks_is_read_as_anywhere_else(before
     assert rows == [{"TenantId": 1, "A": "x" * pad + "𝄞"}, {"TenantId": "$|2", "A": "y"}]
 
 
+@pytest.mark.parametrize("size", [BLOCK - 5, BLOCK, BLOCK + 5, 2 * BLOCK + 7, 4 * BLOCK])
+def test_chunks_that_are_larger_than_a_block_and_no_whole_number_of_them_are_read_once(size: int) -> None:
+    notes = [str(number) * (BLOCK // 10) for number in range(12)]
+    rows = rows_of(table(['"TenantId"', '"Note"'], *(["11", f'"{note}"'] for note in notes)), size=size)
+    assert [row["Note"] for row in rows] == notes
+
+
 @pytest.mark.parametrize("before", range(14))
 def test_a_letter_of_the_marks_at_the_border_of_two_blocks_is_a_field(before: int) -> None:
     pad = (BLOCK - len(BOM)) // 2 - before
@@ -469,6 +620,9 @@ def refusal_of(
 
 
 HEADER = ['"TenantId"', '"Note"']
+AGAIN = "Fetch the file again; if it stays so, ask the vendor for a new export."
+RELOAD = "Ask the vendor what the columns of the file are, and for a new export."
+CUT_OFF = f"is cut off: every row ends in |$|, and this one does not. {AGAIN}"
 
 
 @pytest.mark.parametrize("size", [1, 5, 1 << 20])
@@ -477,13 +631,12 @@ HEADER = ['"TenantId"', '"Note"']
 )  # fmt: skip
 def test_file_that_is_cut_off_inside_a_row_is_refused_with_the_row(tail: str, size: int) -> None:
     message = refusal_of(table(HEADER, ["11", '"x"'], ["11", '"y"']) + tail, size=size)
-    assert "row 3" in message
-    assert "cut off" in message
+    assert message == f"{FILE}, row 3: {CUT_OFF}"
 
 
 def test_file_that_is_cut_off_inside_a_character_is_refused() -> None:
-    assert "cut off" in refusal_of(octets(table(HEADER, ["11", '"x"'])) + b"1")
-    assert "cut off" in refusal_of(octets(table(HEADER, ["11", '"x"'])) + "𝄞".encode("utf-16-le")[:2])
+    assert refusal_of(octets(table(HEADER, ["11", '"x"'])) + b"1") == f"{FILE}, row 2: {CUT_OFF}"
+    assert refusal_of(octets(table(HEADER, ["11", '"x"'])) + "𝄞".encode("utf-16-le")[:2]) == f"{FILE}, row 2: {CUT_OFF}"
 
 
 @pytest.mark.parametrize(
@@ -492,7 +645,7 @@ def test_file_that_is_cut_off_inside_a_character_is_refused() -> None:
 def test_row_with_a_wrong_number_of_columns_is_refused_by_its_number(row: list[str], count: int) -> None:
     good = [["11", f'"{place}"'] for place in range(BATCH + 3)]
     message = refusal_of(table(HEADER, *good, row, ["11", '"x"']))
-    assert f"row {len(good) + 1}: its number of columns is {count}, not 2" in message
+    assert message == f"{FILE}, row {len(good) + 1}: its number of columns is {count}, not 2. {AGAIN}"
 
 
 def test_rows_that_lack_and_exceed_by_as_much_are_refused() -> None:
@@ -509,39 +662,49 @@ def test_rows_that_lack_and_exceed_by_as_much_are_refused() -> None:
     ],
 )
 def test_what_is_not_utf_16_with_its_mark_is_refused(content: bytes) -> None:
-    assert "UTF-16" in refusal_of(content, ["TenantId", "Note"])
+    said = f"is not UTF-16 with a byte order mark in front, as every file of an export is. {AGAIN}"
+    assert refusal_of(content, ["TenantId", "Note"]) == f"{FILE}: {said}"
 
 
 @pytest.mark.parametrize("half", [b"\x00\xd8", b"\x00\xdc"])
 def test_half_a_surrogate_pair_is_refused_with_its_row(half: bytes) -> None:
     content = octets(table(HEADER, ["11", '"x"']) + '11|@|"Ada ') + half + 'a"|$|'.encode("utf-16-le")
     for size in (1, 3, 1 << 20):
-        assert "row 2: holds half a surrogate pair" in refusal_of(content, size=size)
+        said = f"row 2: holds half a surrogate pair, which is no text. {AGAIN}"
+        assert refusal_of(content, size=size) == f"{FILE}, {said}"
 
 
 @pytest.mark.parametrize(
     "names", [['"TenantId"', '"Note"', '"note"'], ['"TenantId"', '"Note"', '"Note "'], ['"TenantId"', '"x"', '"tenantid"']]
 )
 def test_two_columns_that_are_one_are_refused_by_name(names: list[str]) -> None:
-    assert "two columns that are one" in refusal_of(table(names))
+    one, other = ("TenantId", "TenantId") if "tenantid" in names[2] else (names[1].strip('"'), names[2].strip('" '))
+    assert refusal_of(table(names)) == f"{FILE}: has two columns that are one: {one!r} and {other!r}. {RELOAD}"
 
 
-@pytest.mark.parametrize("name", ['"_id"', "_Note", '" _x"', '""', '" "', '"a\0b"'])
+@pytest.mark.parametrize("name", ['""', '" "', '"a\0b"', "\0"])
 def test_column_whose_name_cannot_be_stored_is_refused(name: str) -> None:
-    assert "column" in refusal_of(table(['"TenantId"', name]))
+    said = f"{FILE}: has a column without a name that could be stored. {RELOAD}"
+    assert refusal_of(table(['"TenantId"', name])) == said
+
+
+@pytest.mark.parametrize(("name", "shown"), [('"_id"', "_id"), ("_Note", "_Note"), ('" _x"', "_x")])
+def test_column_that_is_named_like_one_of_the_mirror_is_refused(name: str, shown: str) -> None:
+    said = f"has the column {shown!r}; names that begin with an underscore are the mirror's own. {RELOAD}"
+    assert refusal_of(table(['"TenantId"', name])) == f"{FILE}: {said}"
 
 
 def test_file_without_a_header_whose_columns_are_not_known_says_what_to_configure() -> None:
     message = refusal_of(table(["11", GUID, "1"]), name="SaleLine_Service_L")
-    assert "[starter.columns]" in message
-    assert "SaleLineService = [...]" in message
+    advice = "Name all of them in file order in the configuration, under [starter.columns] as SaleLineService = [...]."
+    assert message == f"{FILE}: has no header, and its 3 columns are not known in full. {advice}"
 
 
 @pytest.mark.parametrize("given", [(), ["TenantId", "EmployeeBio"]])
 def test_file_without_a_header_that_has_more_columns_than_are_known_says_what_to_configure(given: list[GivenColumn]) -> None:
     message = refusal_of(table(["11", GUID, "likes hair", "new"]), given, "EmployeeBio")
-    assert "row 1: its number of columns is 4, not" in message
-    assert "[starter.columns]" in message
+    advice = "Name all of them in file order in the configuration, under [starter.columns] as EmployeeBio = [...]."
+    assert message == f"{FILE}, row 1: its number of columns is 4, not {len(given) or 3}. {advice}"
 
 
 def test_row_without_an_end_is_refused_before_it_fills_the_memory() -> None:
@@ -550,5 +713,18 @@ def test_row_without_an_end_is_refused_before_it_fills_the_memory() -> None:
         for _ in range(LONGEST_ROW):
             yield b"A\0" * (1 << 19)
 
-    with pytest.raises(ExportError, match="row 2: goes on for more than"):
+    with pytest.raises(ExportError, match="row 2: goes on for more than 8,388,608 characters without an end of the row"):
         list(read_table(chunks(), FILE, facts_of("ClientNote")))
+
+
+def test_row_that_is_one_empty_field_is_a_row() -> None:
+    assert [batch.rows for batch in batches_of("|$|", ["TenantId"])] == [[(None,)]]
+    assert [batch.rows for batch in batches_of(table(["TenantId"]) + "|$||$|")] == [[(None,), (None,)]]
+
+
+def test_rows_of_equal_width_are_not_split_one_by_one() -> None:
+    with counted("_split_row_by_row") as calls:
+        found = rows_of(table(HEADER, ["11", '"a"'], ["11", '"$ |"'], ["11", ""]))
+
+    assert calls.number == 0
+    assert found == [{"TenantId": 11, "Note": "a"}, {"TenantId": 11, "Note": "$ |"}, {"TenantId": 11}]

@@ -73,6 +73,11 @@ def test_file_that_is_named_like_a_table_has_table_and_date_and_any_other_has_no
     assert named.name == "/x/Tenant11/Location9/SaleLine_ClientUnlimitedService_L_20260501.csv"
 
 
+def test_file_is_kept_as_it_was_seen_under_the_name_of_its_folder() -> None:
+    seen = export_file(HERE, "/x/", "Client_20260501.csv", path="/y", size=3, modified=4.5)
+    assert seen == ExportFile(11, 9, "Client", "20260501", "/x/Client_20260501.csv", "/y", 3, 4.5)
+
+
 @pytest.mark.parametrize("text", ["", "2026050", "202605011", "20260532", "20261301", "2026-05-01", "20260501 ", "٢٠٢٦٠٥٠١"])
 def test_what_is_no_date_is_none(text: str) -> None:
     assert read_date(text) is None
@@ -256,6 +261,17 @@ def test_many_strays_are_counted_and_not_all_named() -> None:
     choice = choose([*whole("20260501"), *files(*(f"page{number}.html" for number in range(9)))])
     assert "page4.html and 4 more passed over" in said(choice)
     assert "page5" not in said(choice)
+    choice = choose([*whole("20260501"), *files(*(f"page{number}.html" for number in range(5)))])
+    assert "page3.html, page4.html passed over" in said(choice)
+
+
+def test_no_word_is_lost_on_what_is_left_out_and_all_beside_it_is_read() -> None:
+    left_out = [*files("Employee_20260501.csv"), *files("Client_20260501.csv", place=THERE)]
+    beside = files("EmployeeClock_20260501.csv", "Client_20260502.csv", place=THERE)
+    choice = choose_runs([*left_out, *whole("20260501")], [HERE], BOTH, None, left_out)
+    assert (len(choice.runs[0].files), choice.passed_over) == (4, [])
+    choice = choose_runs([*left_out, *beside, *whole("20260501")], [HERE], BOTH, None, left_out)
+    assert choice.passed_over == ["tenant 11, location 10: /x/Tenant11/Location10 passed over, as this location is not wanted"]
 
 
 def test_places_that_are_not_wanted_are_said_and_those_that_are_not_there_too() -> None:

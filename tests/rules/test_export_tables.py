@@ -2,8 +2,7 @@
 
 import pytest
 
-from delta_mirror.dds.export_tables import facts_of, kind_of, split_file_name
-from delta_mirror.dds.tables import ENTITIES
+from delta_mirror.dds.export_tables import TableFacts, facts_of, kind_of, split_file_name
 
 
 @pytest.mark.parametrize(
@@ -32,23 +31,24 @@ from delta_mirror.dds.tables import ENTITIES
     ],
 )
 def test_table_has_one_name_and_one_home(file_table: str, table: str, entity: str | None) -> None:
-    facts = facts_of(file_table, ENTITIES)
+    facts = facts_of(file_table)
     assert (facts.table, facts.entity) == (table, entity)
 
 
-def test_home_of_a_table_does_not_depend_on_which_entities_are_followed() -> None:
-    assert facts_of("EmployeeScheduleNote", ["Employee"]).entity == "EmployeeSchedule"
+def test_of_a_table_that_is_nobodys_nothing_is_known_but_its_name_and_the_kinds_of_its_columns() -> None:
+    kinds = facts_of("Client").kinds
+    assert facts_of("Gift_Card_T") == TableFacts("GiftCard", None, False, None, (), None, None, (), None, kinds)
 
 
 @pytest.mark.parametrize("entity", ["Client", "Employee", "Appointment", "Sale"])
 def test_root_table_is_named_like_its_entity_and_repeats_nothing(entity: str) -> None:
-    facts = facts_of(entity, ENTITIES)
-    assert (facts.table, facts.is_root, facts.parent, facts.repeated) == (entity, True, None, ())
+    facts = facts_of(entity)
+    assert (facts.table, facts.is_root, facts.parent, facts.parent_key, facts.repeated) == (entity, True, None, None, ())
     assert facts.key[0] == "EntityId"
 
 
 def test_file_of_planned_time_cards_is_no_root() -> None:
-    facts = facts_of("EmployeeSchedule", ENTITIES)
+    facts = facts_of("EmployeeSchedule")
     assert (facts.is_root, facts.key) == (False, ("EntityId",))
 
 
@@ -62,24 +62,32 @@ def test_file_of_planned_time_cards_is_no_root() -> None:
     ],
 )
 def test_child_finds_its_record_by_the_name_that_the_export_gives_the_key(file_table: str, key: str) -> None:
-    assert facts_of(file_table, ENTITIES).key[0] == key
+    assert facts_of(file_table).key[0] == key
 
 
 @pytest.mark.parametrize("file_table", ["AppointmentServiceStep", "AppointmentServiceAddOn", "AppointmentStateChange"])
 def test_what_bears_no_appointment_is_found_through_its_service(file_table: str) -> None:
-    facts = facts_of(file_table, ENTITIES)
+    facts = facts_of(file_table)
     assert (facts.parent, facts.parent_key) == ("AppointmentService", "AppointService_LId")
     assert "AppointService_LId" in facts.repeated
-    assert facts_of("AppointmentService", ENTITIES).own_key == "AppointService_LId"
-    assert "AppointService_LId" not in facts_of("AppointmentService", ENTITIES).repeated
+    assert facts_of("AppointmentService").own_key == "AppointService_LId"
+    assert "AppointService_LId" not in facts_of("AppointmentService").repeated
 
 
-def test_lines_of_a_sale_repeat_its_day_and_number() -> None:
-    assert {"TenantId", "LocationId", "EntityId", "SaleDate", "Sale_Seq"} <= set(facts_of("SaleLine", ENTITIES).repeated)
+@pytest.mark.parametrize(
+    ("file_table", "repeated"),
+    [
+        ("SaleLine", ("TenantId", "LocationId", "EntityId", "Sale_LId", "SaleDate", "Sale_Seq")),
+        ("ClientPhone", ("TenantId", "LocationId", "EntityId", "Client_TId")),
+        ("EmployeeClock", ("TenantId", "LocationId", "EntityId")),
+    ],
+)
+def test_child_repeats_the_keys_of_what_stands_above_it(file_table: str, repeated: tuple[str, ...]) -> None:
+    assert facts_of(file_table).repeated == repeated
 
 
 def test_employee_has_54_columns_each_once() -> None:
-    columns = facts_of("Employee", ENTITIES).columns
+    columns = facts_of("Employee").columns
     assert columns is not None
     assert len(columns) == len(set(columns)) == 54
 
@@ -93,6 +101,10 @@ def test_employee_has_54_columns_each_once() -> None:
         ("EntityVersion", "version"),
         ("DateUpdated", "datetime"),
         ("Anything_TId", "guid"),
+        ("Anything_LId", "guid"),
+        ("AnythingGuid", "guid"),
+        ("anything_lid", "any"),
+        ("anythingguid", "any"),
         ("ZipCode", "text"),
         ("ExternalId", "text"),
         ("DefaultServicePriceLevel", "any"),
@@ -100,7 +112,7 @@ def test_employee_has_54_columns_each_once() -> None:
     ],
 )
 def test_kind_of_a_column_is_known_or_it_is_any(column: str, kind: str) -> None:
-    assert kind_of(facts_of("Client", ENTITIES), column) == kind
+    assert kind_of(facts_of("Client"), column) == kind
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,14 @@ def test_what_is_taken_again_changes_nothing_and_says_so() -> None:
     assert not held.take(said)
 
 
+def test_what_is_taken_again_behind_something_newer_changes_nothing_and_says_so() -> None:
+    held = Held()
+    removal, older, newer = Statement("1", True, {}), Statement("2", False, {"a": 1}), Statement("3", False, {"b": 1})
+    assert [held.take(said) for said in (removal, older, newer)] == [True, True, True]
+    assert [held.take(said) for said in (removal, older, newer)] == [False, False, False]
+    assert (held.is_there, held.values) == (True, {"a": 1, "b": 1})
+
+
 def test_a_column_that_was_emptied_is_not_filled_by_an_older_message() -> None:
     held = Held()
     held.take(Statement("2", False, {"a": None}))
@@ -83,3 +91,8 @@ def test_keys_put_messages_in_order_of_time_kind_number_and_digest() -> None:
     ]
     assert keys == sorted(keys)
     assert ticks_of(keys[0]) == 5
+
+
+def test_key_is_written_as_mirrors_hold_it_already() -> None:
+    assert order_key(6, 1, None, "ab") == "0000000000000000006" + "1" + "00000000000000000000" + "ab"
+    assert order_key(6, 1, 0, "ab") == "0000000000000000006" + "1" + "00000000000000000001" + "ab"

@@ -25,31 +25,67 @@ def test_a_file_names_its_columns_in_any_order_and_blank_lines_are_none() -> Non
         f"253,11,9,Client,{GUID}",
         "",
         ' ,,,NexusClient," EX1 "',
-    ) == [(2, Who("Client", 11, 9, GUID.lower()), "253"), (4, Who("NexusClient", 0, 0, "EX1"), "")]
+        "254,123456789012345678,0,Client,x",
+        "255,0,0,NexusClient,EX2",
+    ) == [
+        (2, Who("Client", 11, 9, GUID.lower()), "253"),
+        (4, Who("NexusClient", 0, 0, "EX1"), ""),
+        (5, Who("Client", 123456789012345678, 0, "x"), "254"),
+        (6, Who("NexusClient", 0, 0, "EX2"), "255"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([], "it lacks entity"),
+        ([], "the first line must name the columns entity, id, contact_id; it lacks entity"),
         (["entity,id"], "it lacks contact_id"),
-        (["entity,id,contact_id,note"], "'note', which is no column"),
-        (["entity,id,contact_id,id"], "a column twice"),
-        (["entity,id,contact_id", "NexusClient,EX1"], "line 2 has 2 fields"),
-        (["entity,id,contact_id", "Klient,EX1,253"], "line 2 names an entity that there is not"),
-        (["entity,id,contact_id", "NexusClient,,253"], "line 2 names no id"),
-        (["entity,id,contact_id", "Client,x,253"], "line 2 needs a whole number as tenant_id"),
-        (["entity,id,contact_id,tenant_id", "Client,x,253,11"], "needs a whole number as location_id"),
-        (["entity,id,contact_id,tenant_id", "NexusClient,x,253,11"], "line 2 has a tenant_id"),
-        (["entity,id,contact_id", "NexusClient,EX1,253", "NexusClient,EX1,254"], "lines 2 and 3 name the same record"),
-        (["entity,id,contact_id", 'NexusClient,"EX1'], "is no CSV"),
-        (["entity,id,contact_id", "NexusClient,EX1,25\x073"], "contact_id that no contact can have"),
+        (["entity;id;contact_id"], "it lacks entity; its fields are parted by semicolons: save it with commas"),
+        (["entity\tid\tcontact_id"], "it lacks entity; its fields are parted by tabs: save it with commas"),
+        (["entity;id,contact_id"], "it lacks entity"),
+        (
+            ["entity,id,contact_id,note"],
+            "names 'note', which is no column; known are entity, id, contact_id, tenant_id, location_id",
+        ),
+        (["entity,id,contact_id,id"], "the first line names a column twice; take one away"),
+        (["entity,id,contact_id", "NexusClient,EX1"], "line 2 has 2 fields, and the first line names 3; mend the line"),
+        (["entity,id,contact_id", "Klient,EX1,253"], f"that there is not; known are {', '.join(MAPPED_ENTITIES)}"),
+        (["entity,id,contact_id", "NexusClient,,253"], "line 2 names no id; give the record's, as it stands in the mirror"),
+        (
+            ["entity,id,contact_id", "NexusClient,EX\x071,253"],
+            "line 2 has an id that no record can have; give the record's, as it stands in the mirror",
+        ),
+        (
+            ["entity,id,contact_id", "Client,x,253"],
+            "line 2 needs a whole number as tenant_id, as a record of the DDS stands under tenant and location",
+        ),
+        (
+            ["entity,id,contact_id,tenant_id", "Client,x,253,11"],
+            "needs a whole number as location_id, as a record of the DDS stands under tenant and location",
+        ),
+        (
+            ["entity,id,contact_id,tenant_id", "Client,x,253,1234567890123456789"],
+            "needs a whole number as tenant_id, as a record of the DDS stands under tenant and location",
+        ),
+        (
+            ["entity,id,contact_id,tenant_id", "NexusClient,x,253,11"],
+            "line 2 has a tenant_id; a record of NexusClient has none, so leave it empty",
+        ),
+        (
+            ["entity,id,contact_id", "NexusClient,EX1,253", "NexusClient,EX1,254"],
+            "lines 2 and 3 name the same record; take one away",
+        ),
+        (["entity,id,contact_id", 'NexusClient,"EX1'], "write fields with commas or quotes in double quotes"),
+        (
+            ["entity,id,contact_id", "NexusClient,EX1,25\x073"],
+            "line 2 has a contact_id that no contact can have; give the id that Accela shows",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_taken_is_refused_with_its_line(lines: list[str], said: str) -> None:
     with pytest.raises(RefusedError) as caught:
         rows(*lines)
-    assert said in str(caught.value)
+    assert str(caught.value).endswith(said)
 
 
 def test_rows_add_change_and_remove_links_and_those_not_named_stay() -> None:
@@ -64,7 +100,8 @@ def test_rows_add_change_and_remove_links_and_those_not_named_stay() -> None:
 
 
 def test_two_records_on_one_contact_are_refused_unless_the_file_unlinks_one() -> None:
-    with pytest.raises(RefusedError, match="lines 2 and 3 tie two records to one contact"):
+    advice = r"a contact belongs to one record\. Name the other record with an empty contact_id to unlink it$"
+    with pytest.raises(RefusedError, match=rf"^lines 2 and 3 tie two records to one contact; {advice}"):
         taken([], "NexusClient,EX1,1", "NexusClient,EX2,1")
     with pytest.raises(RefusedError, match="line 2 and a link that is held tie"):
         taken([Link(ANN, "1")], "NexusClient,EX2,1")

@@ -9,6 +9,7 @@ from delta_mirror.accela.mapping import (
     NO_DATE,
     NOT_LISTED,
     EntityMap,
+    Part,
     as_day,
     build,
     check_map,
@@ -124,6 +125,7 @@ def test_it_matters_which_row_is_newest_only_where_several_meet_a_rule() -> None
     assert crowded(mapped(ADDRESS), Source({}, {"NexusAddress": [home, work]})) == set()
     assert crowded(mapped(ADDRESS), Source({}, {"NexusAddress": [home, home]})) == {"NexusAddress"}
     assert crowded(mapped(ADDRESS), Source({}, {"NexusAddress": [home, home]}, frozenset(["NexusAddress"]))) == set()
+    assert crowded(mapped(ADDRESS), Source({})) == set()
 
 
 def test_rows_are_sorted_by_their_last_change_then_by_their_key() -> None:
@@ -140,19 +142,30 @@ def test_rows_are_sorted_by_their_last_change_then_by_their_key() -> None:
     ("text", "said"),
     [
         ('"firstNam" = "FirstName"', "firstNam is no field of a contact; did you mean firstName?"),
-        ('"address" = "FirstName"', "is a whole object"),
+        (
+            '"address" = "FirstName"',
+            'address is a whole object; map its parts, each in quotes: "address.addressLine1", "address.city" ...',
+        ),
         ('address.city = "FirstName"', 'in quotes: "address.addressLine1"'),
         ('"gender.value" = "Gender"', 'map "gender"'),
         ('"firstName" = ""', "is empty; name a column"),
         ('"firstName" = 7', "must be a column or a template"),
+        ('" firstName" = "FirstName"', "' firstName' is no field of a contact; did you mean firstName?"),
+        ('"zzzz" = "FirstName"', "zzzz is no field of a contact"),
         ('"firstName" = "{"', "a brace without a column"),
+        ('"firstName" = "FirstName}"', 'write "{FirstName} {LastName}", a brace itself twice'),
         ('"firstName" = "{} x"', "a brace without a column"),
         ('"firstName" = "{{x}}"', "names no column"),
         ('"firstName" = {}', "without column, table or const"),
         ('"firstName" = { colum = "X" }', "without column, table or const"),
-        ('"firstName" = { column = "FirstName", where = { A = "b" } }', "where is no key of a table with column"),
-        ('"firstName" = { const = "x", clear = true }', "clear is no key of a table with const"),
+        (
+            '"firstName" = { column = "FirstName", where = { A = "b" } }',
+            "where is no key of a table with column; its keys are column, values, type, clear",
+        ),
+        ('"firstName" = { const = "x", clear = true }', "clear is no key of a table with const; its keys are const"),
         ('"firstName" = { const = " " }', "const must be a text that is not blank"),
+        ('"firstName" = { column = 1 }', "column must be a text that is not blank"),
+        ('"firstName" = { table = "", column = "Address" }', "table must be a text that is not blank"),
         ('"firstName" = { table = "NexusAddress" }', "column is missing"),
         (
             '"firstName" = { column = "FirstName", type = "time" }',
@@ -166,10 +179,19 @@ def test_rows_are_sorted_by_their_last_change_then_by_their_key() -> None:
         ('"firstName" = { table = "NexusAddress", where = "x", column = "Address" }', "where must be a table"),
         ('"firstName" = { table = "NexusAddress", where = { A = [] }, column = "Address" }', "where.A must be a text"),
         ('contact_id = "{Number}"\n"firstName" = "FirstName"', "must be the name of one column"),
+        ('contact_id = "Number}"\n"firstName" = "FirstName"', "must be the name of one column"),
+        ('contact_id = ""\n"firstName" = "FirstName"', "must be the name of one column"),
+        ('contact_id = 1\n"firstName" = "FirstName"', "must be the name of one column"),
         ('contact_id = "Number"', "maps no field"),
         ('"firstName" = "FristName"', "FristName is no column of NexusClient in the mirror; did you mean FirstName?"),
-        ('"firstName" = "{FirstName} {Nope}"', "Nope is no column of NexusClient"),
-        ('"firstName" = { table = "NexusAdress", column = "Address" }', "NexusAdress is no table of a NexusClient"),
+        (
+            '"firstName" = "{FirstName} {Zzzz}"',
+            "Zzzz is no column of NexusClient in the mirror; a column is there once a record has borne it",
+        ),
+        (
+            '"firstName" = { table = "NexusAdress", column = "Address" }',
+            "NexusAdress is no table of a NexusClient in the mirror; there are Later, NexusAddress",
+        ),
         ('"firstName" = { table = "NexusAddress", column = "Street" }', "Street is no column of NexusAddress"),
         ('"firstName" = { table = "NexusAddress", where = { Kind = "x" }, column = "Address" }', "Kind is no column"),
         ('contact_id = "Nope"\n"firstName" = "FirstName"', "contact_id: Nope is no column of NexusClient"),
@@ -180,6 +202,25 @@ def test_what_is_unknown_is_refused_by_name(text: str, said: str) -> None:
         mapped(text)
     assert said in str(caught.value)
     assert str(caught.value).startswith("config.toml: accela.map.NexusClient")
+
+
+def test_where_the_mirror_has_no_child_tables_a_refusal_says_so() -> None:
+    asked = read_map("config.toml", "Client", tomllib.loads('"phone1" = { table = "ClientPhone", column = "Number" }'))
+    with pytest.raises(ConfigError, match=r"ClientPhone is no table of a Client in the mirror; there is none$"):
+        check_map("config.toml", asked, Tables(["Number"], {}))
+
+
+def test_map_knows_what_it_reads() -> None:
+    asked = mapped(
+        'contact_id = "number"\n"birthDate" = "DateOfBirth"\n"comment" = "{{{firstname}"\n'
+        '"phone1" = { table = "nexusaddress", where = { addresstype = 1 }, column = "address" }\n'
+        '"phone2" = { table = "NexusAddress", column = "Address" }'
+    )
+    birth, comment, phone, _ = asked.rules
+    assert (asked.contact_id, asked.tables()) == ("Number", ["NexusAddress"])
+    assert (birth.form, comment.form) == ("date", "text")
+    assert comment.parts == (Part("{", is_column=False), Part("FirstName", is_column=True))
+    assert (phone.columns(), phone.where) == (["Address", "AddressType"], (("AddressType", "1"),))
 
 
 def test_columns_of_a_table_that_is_known_and_does_not_exist_yet_are_taken_at_their_word() -> None:

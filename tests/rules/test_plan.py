@@ -1,6 +1,7 @@
 """What one page does to what is held: the rules as tables, and as a property."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -108,11 +109,36 @@ def test_entry_of_equal_date_that_is_only_looked_back_at_changes_nothing() -> No
     assert not decide(held, [record("old", 10)], Drained()).superseded
 
 
+@pytest.mark.parametrize(
+    ("held", "entry", "expected"),
+    [
+        (gone(record(deleted=True)), record(deleted=True), "unchanged"),
+        (gone(record(deleted=True)), record("Bea", deleted=True), "superseded"),
+        (gone(record(deleted=True)), record(), "superseded"),
+        (gone(record(deleted=True), rows=record("Bea", deleted=True)), record(deleted=True), "unchanged"),
+        (Held(record(deleted=True), None, 10, deleted=True), record(deleted=True), "unchanged"),
+        (Held(None, None, 10, deleted=True), record(deleted=True), "superseded"),
+        (alive(record()), record(deleted=True), "superseded"),
+        (alive(record(at=None)), record("Bea", None), "replace"),
+    ],
+)
+def test_what_is_looked_back_at_changes_nothing_whether_it_lives_or_not(held: Held, entry: Record, expected: str) -> None:
+    assert outcome(decide({ID: held}, [entry], Drained(), looks_back=True)) == expected
+
+
+def test_drain_that_remembers_what_it_took_judges_by_that_where_it_looks_back() -> None:
+    drained = Drained()
+    judge(None, record("old", 10, version="A"), drained=drained)
+    plan = decide({ID: alive(record("old", 10))}, [record("new", 10, version="B")], drained, looks_back=True)
+    assert ops(plan) == ["replace"]
+
+
 def test_of_equal_dates_in_one_drain_the_higher_row_version_stays() -> None:
     drained = Drained()
     judge(None, record("new", 10, version="00000000000000AB"), drained=drained)
     held = alive(record("new", 10))
-    assert outcome(judge(held, record("old", 10, version="00000000000000AA"), drained=drained)) == "superseded"
+    older = record("old", 10, version="00000000000000AA")
+    assert judge(held, older, drained=drained).superseded == [older]
     assert outcome(judge(held, record("newer", 10, version="00000000000000AC"), drained=drained)) == "replace"
     assert outcome(judge(held, record("odd", 10), drained=drained)) == "replace"
 
@@ -131,6 +157,14 @@ def test_row_version_does_not_hold_back_a_later_date() -> None:
     drained = Drained()
     judge(None, record("new", 10, version="B"), drained=drained)
     assert outcome(judge(alive(record("new", 10)), record("newer", 11, version="A"), drained=drained)) == "replace"
+
+
+@pytest.mark.parametrize("last", [record("b", 10), record("b", None, version="C"), record("b", None)])
+def test_drain_forgets_a_version_when_an_entry_without_one_or_without_a_date_is_taken_after_it(last: Record) -> None:
+    drained = Drained()
+    judge(None, record("a", 10, version="B"), last, drained=drained)
+    assert not drained.knows(ID)
+    assert outcome(judge(alive(record("b", 10)), record("c", 10, version="A"), drained=drained)) == "replace"
 
 
 def test_ordered_drain_keeps_in_mind_only_what_can_come_again() -> None:
@@ -160,7 +194,7 @@ def test_entries_of_one_id_are_taken_in_the_order_sent() -> None:
 
 def test_older_snapshot_behind_a_newer_one_changes_nothing() -> None:
     plan = judge(alive(record("a", 1)), record("c", 3), record("b", 2))
-    assert (ops(plan), len(plan.superseded)) == (["replace"], 1)
+    assert (ops(plan), plan.superseded) == (["replace"], [record("b", 2)])
     assert plan.effects[ID].record == record("c", 3)
     assert plan.effects[ID].over == record("a", 1)
 
@@ -189,12 +223,22 @@ def test_deletion_sent_again_with_other_content_keeps_its_date() -> None:
 
 def test_same_content_under_a_newer_date_is_redated_and_no_change() -> None:
     plan = judge(alive(record("a", 1)), record("a", 3), record("b", 2))
-    assert (ops(plan), len(plan.unchanged), len(plan.superseded)) == ([], 1, 1)
+    assert (ops(plan), plan.unchanged, plan.superseded) == ([], [record("a", 3)], [record("b", 2)])
     assert plan.redated == {ID: record("a", 3)}
     plan = judge(alive(record("a", 1)), record("a", 3), record("b", 4))
     assert plan.redated == {}
     plan = judge(alive(record("a", 1)), record("b", 2), record("b", 3))
     assert plan.effects[ID].record == record("b", 3)
+
+
+def test_columns_that_are_filled_in_where_a_root_was_its_key_alone_are_written_and_no_change() -> None:
+    known = Held(record(None, 1, children={"P": phones("1", "2")}), None, 1, deleted=False, is_key_alone=True)
+    whole = record("Ann", 2, children={"P": phones("2", "1")})
+    plan = judge(known, whole)
+    assert (ops(plan), plan.unchanged, plan.effects[ID].record) == ([], [whole], whole)
+    assert ops(judge(replace(known, is_key_alone=False), whole)) == ["replace"]
+    plan = judge(known, record("Ann", 2, children={"P": phones("1")}))
+    assert (ops(plan), plan.unchanged) == (["replace"], [])
 
 
 def test_absent_column_is_logged_with_nothing_as_its_value() -> None:
@@ -214,6 +258,15 @@ def test_counts_say_what_each_entry_did() -> None:
     plan = judge(None, record("a", 2), record("a", 2), record("b", 1), record("c", 3, deleted=True), broken(9), record("d", 4))
     assert plan.counts() == Counts(inserted=1, deleted=1, revived=1, unchanged=1, superseded=1, quarantined=1)
     assert plan.counts() + Counts(quarantined=2) == Counts(1, 0, 1, 1, 1, 1, 3)
+    assert plan.counts().as_dict() == {
+        "inserted": 1,
+        "replaced": 0,
+        "deleted": 1,
+        "revived": 1,
+        "unchanged": 1,
+        "superseded": 1,
+        "quarantined": 1,
+    }
     assert plan.records("revive") == [record("d", 4)]
 
 
@@ -285,6 +338,21 @@ def test_twins_are_told_apart_by_what_is_under_them() -> None:
     assert list(differences(old, new)) == ["XA", "XB"]
 
 
+def test_moved_grandchild_of_twins_is_logged_beside_another_change() -> None:
+    old = lines(("Cut", ["a"]), ("Cut", ["a"]), ("Dye", ["b"]))
+    new = lines(("Cut", ["a"]), ("Cut", ["b"]), ("Bleach", ["a"]))
+    assert list(differences(old, new)) == ["AppointmentService", "AppointmentServiceStep"]
+
+
+def test_grandchildren_that_are_new_leave_others_to_be_compared_without_order() -> None:
+    def tree(*names: str) -> dict[str, list[Child]]:
+        return {"Service": phones("1"), "ServiceStep": [Child({"Step": name}, 0) for name in names]}
+
+    old, new = tree("a", "b"), tree("b", "a")
+    assert differences(old, new) == {}
+    assert list(differences(old, new | {"ServiceAddOn": [Child({"AddOn": 1}, 0)]})) == ["ServiceAddOn"]
+
+
 def test_parents_are_told_apart_by_their_own_parents() -> None:
     def tree(number: int) -> dict[str, list[Child]]:
         return {
@@ -300,6 +368,32 @@ def test_no_change_is_taken_for_none_where_the_table_of_the_parents_is_open() ->
     old = {"X": phones("1", "2"), "Y": phones("3", "3"), "Note": [Child({"Text": "a"}, 0), Child({"Text": "b"}, 1)]}
     moved = {**old, "Note": [Child({"Text": "a"}, 1), Child({"Text": "b"}, 0)]}
     assert list(differences(old, moved)) == ["Note"]
+
+
+def test_parents_are_found_where_one_table_alone_has_so_many_rows() -> None:
+    def tree(first: str, second: str, *under: int) -> dict[str, list[Child]]:
+        # Of no help: the names, and that the notes stand under the root as well as the lines.
+        return {
+            "Note": phones("9"),
+            "Line": phones(first, second),
+            "Tax": [Child({"Rate": rate}, number) for rate, number in enumerate(under)],
+        }
+
+    assert differences(tree("1", "2", 0, 1), tree("2", "1", 1, 0)) == {}
+    assert list(differences(tree("1", "2", 0, 1), tree("1", "2", 1, 0))) == ["Tax"]
+
+
+def test_parents_are_found_under_the_root_whatever_else_has_grandchildren() -> None:
+    def tree(first: str, second: str, *states: int) -> dict[str, list[Child]]:
+        # Were they those of the steps, which all belong to the same service, each state would have moved to another step.
+        number = int(first) - 1
+        return {
+            "AppointmentService": phones(first, second),
+            "AppointmentServiceStep": [Child({"Step": 1}, number), Child({"Step": 2}, number)],
+            "AppointmentStateChange": [Child({"State": state}, number) for state, number in enumerate(states)],
+        }
+
+    assert differences(tree("1", "2", 0, 1), tree("2", "1", 1, 0)) == {}
 
 
 def test_parents_are_found_where_one_table_alone_is_under_the_root() -> None:

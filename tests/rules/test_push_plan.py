@@ -58,7 +58,7 @@ def test_the_contact_decides_what_became_of_a_put(
 
     assert (verdict.outcome, verdict.missed, verdict.is_open, verdict.fields) == (outcome, missed, is_open, FIELDS)
     assert (verdict.error is None) == (outcome == "pushed")
-    assert verdict.trace_id == (None if told is LOST else "t-1")
+    assert (verdict.trace_id, verdict.beside) == (None if told is LOST else "t-1", ())
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,8 @@ def test_a_write_that_was_done_despite_its_answer_is_pushed_with_a_warning(told:
 
 
 def test_what_somebody_else_changed_is_named_as_far_as_the_second_reading_shows() -> None:
-    assert judge(FIELDS, WANTED, FINE, BEFORE, {**DONE, "comment": "y"}).beside == ("comment",)
+    for after in (DONE, HALF, BEFORE):
+        assert judge(FIELDS, WANTED, BROKEN, BEFORE, {**after, "comment": "y"}).beside == ("comment",)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +97,21 @@ def test_any_other_refusal_says_nothing_of_what_was_written(status: int) -> None
     assert not Refusal(status, "x").is_final
 
 
-@pytest.mark.parametrize(("after", "outcome"), [(DONE, "pushed"), (HALF, "partly"), (BEFORE, "failed")])
-def test_a_push_that_was_left_behind_is_settled_by_what_it_was_to_leave_in_the_contact(after: Contact, outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (DONE, Verdict("pushed", FIELDS)),
+        (HALF, Verdict("partly", FIELDS, ("email",), error="did not take: email")),
+        (
+            BEFORE,
+            Verdict("failed", FIELDS, FIELDS, error="its answer never came, and the contact does not show it; it is sent again"),
+        ),
+    ],
+)
+def test_a_push_that_was_left_behind_is_settled_by_what_it_was_to_leave_in_the_contact(after: Contact, expected: Verdict) -> None:
     left = Left(1, Who("NexusClient", 0, 0, "EX1"), "253", 7, marks("253", WANTED, FIELDS))
 
-    verdict = settle_left(left, after)
-
-    assert (verdict.outcome, verdict.fields, verdict.is_open) == (outcome, FIELDS, False)
+    assert settle_left(left, after) == expected
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def test_child_is_no_entity() -> None:
         ("Employee", {"Employee_User_TId": ID, "Client_TId": OTHER}, ID, {"EntityId": ID, "Client_TId": OTHER}),
         ("Employee", {"EntityId": ID, "Client_TId": ID}, ID, {"EntityId": ID, "Client_TId": ID}),
         ("Sale", {"EntityId": ID, "Client_TId": OTHER}, ID, {"EntityId": ID, "Client_TId": OTHER}),
+        ("Appointment", {"Appoint_LId": ID}, ID, {"EntityId": ID}),
+        ("Appointment", {"Appointment_LId": ID, "Appoint_LId": OTHER}, ID, {"EntityId": ID, "Appoint_LId": OTHER}),
         ("EmployeeActual", {"EntityId": 7}, "7", {"EntityId": 7}),
         ("Employee", {"Client_TId": OTHER}, None, {"Client_TId": OTHER}),
         ("Client", {"EntityId": ""}, None, {"EntityId": ""}),
@@ -85,6 +87,16 @@ def test_key_stands_under_entity_id(entity: str, root: Row, key: str | None, lef
     assert root == left
 
 
+@pytest.mark.parametrize("name", ["EntityId", "Client_TId", "AppointService_LId", "GuardianId", "FileGuid", "Id"])
+def test_column_of_ids_is_known_by_the_end_of_its_name(name: str) -> None:
+    assert tables.is_id_column(name)
+
+
+@pytest.mark.parametrize("name", ["ExternalId", "externalId", "Paid", "PAID", "Guide", "IdType", "clientguid", "FILEGUID", ""])
+def test_external_id_and_what_only_ends_like_a_word_hold_no_ids(name: str) -> None:
+    assert not tables.is_id_column(name)
+
+
 def dropped(keys: tables.Keys, row: Row) -> Row:
     left = dict(row)
     tables.drop_keys(keys, left)
@@ -94,6 +106,8 @@ def dropped(keys: tables.Keys, row: Row) -> Row:
 def test_child_does_not_repeat_its_root() -> None:
     keys = tables.keys_of_root(Stream(11, 9, "Client"), {"EntityId": ID})
     assert dropped(keys, {"TenantId": 11, "LocationId": "9", "EntityId": ID, "Client_TId": ID, "n": 1}) == {"n": 1}
+    assert dropped(keys, {"TenantId": "11", "LocationId": 9, "n": 1}) == {"n": 1}
+    assert tables.keys_of_child("Client", keys, {"Sale_Seq": 1}) is keys
 
 
 def test_column_that_says_something_else_stays() -> None:

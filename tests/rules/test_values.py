@@ -217,6 +217,9 @@ def test_guid_is_wholly_one(text: str, expected: bool) -> None:
         ("AAAAAAAAB9E", "AAAAAAAAB9E"),
         ("AAAA AAAB9E=", "AAAA AAAB9E="),
         ("ÄAAAAAAAB9E=", "ÄAAAAAAAB9E="),
+        ("AAA!!!!AAA8=", "AAA!!!!AAA8="),
+        ("AAAAAAAAAAAA", "AAAAAAAAAAAA"),
+        ("B9E=", "B9E="),
         ("²", "²"),
     ],
 )

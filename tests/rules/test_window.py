@@ -137,6 +137,7 @@ def test_operator_is_followed_to_the_letter() -> None:
     assert opened.start == since
     assert opened.gap is None
     assert opened.usual == NOON - HOUR - OVERLAP
+    assert opened.limit == NOON - REACH
 
 
 @pytest.mark.parametrize(

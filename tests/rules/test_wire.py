@@ -111,6 +111,12 @@ def test_what_has_no_single_array_of_data_is_no_page(body: bytes) -> None:
         read_page(body, CLIENT, 5)
 
 
+@pytest.mark.parametrize("body", [b"null", b"[]", b"7", b'"{}"'])
+def test_json_that_is_no_object_is_told_from_what_is_no_json(body: bytes) -> None:
+    with pytest.raises(ProtocolError, match="location 9 is no page: it is JSON, but no object\\. Nothing of it was taken"):
+        read_page(body, CLIENT, 5)
+
+
 def test_refused_page_is_named_by_its_reference() -> None:
     with pytest.raises(ProtocolError, match=REFERENCE):
         read_page(json.dumps(envelope(data=...)).encode(), CLIENT, 5)
@@ -412,6 +418,7 @@ def rows_within_rows(levels: int) -> str:
         ('"_n":1', "begins with an underscore"),
         ('"_n":true', "begins with an underscore"),
         ('"_n":{}', "begins with an underscore"),
+        ('"_n":"00000000000007D1"', "begins with an underscore"),
         ('"ClientPhone_T":[{"_n":"x"}]', "begins with an underscore"),
         ('"City":"x","CITY":"y"', "differ only in case"),
         ('"entityid":"x"', "differ only in case"),
@@ -476,6 +483,7 @@ def test_entry_that_cannot_be_stored_breaks_alone(root: str, reason: str) -> Non
         ('{"Client_T":{"Employee_User_TId":"x"}}', "no key"),
         ('{"SnapshotData":"{"}', "SnapshotData cannot be read: it is no JSON"),
         ('{"SnapshotData":"{\\"a\\":NaN}"}', "SnapshotData cannot be read: it holds NaN"),
+        ('{"SnapshotData":"{\\"A\\":{\\"EntityId\\":\\"a\\ud800\\"}}"}', "half a surrogate pair"),
         ('{"SnapshotData":null}', "no single root"),
         ('{"SnapshotData":"\\"text\\""}', "no single root"),
         ('{"SnapshotData":{"SnapshotData":{}}}', "no key"),
@@ -654,6 +662,13 @@ def test_digest_tells_entries_apart_by_content_alone() -> None:
     digests = page_of(",".join((first, reordered, changed, broken, snapshot))).digests
     assert digests[0] == digests[1] == digests[4]
     assert len(set(digests)) == 3
+
+
+def test_digest_tells_broken_entries_apart_too() -> None:
+    one, other = '{"Client_T":{"_n":1}}', '{"Client_T":{"_n":2}}'
+    digests = page_of(",".join((one, other, one, "7", '{"a":1,"a":2}'))).digests
+    assert digests[0] == digests[2]
+    assert len(set(digests)) == 4
 
 
 def test_key_with_a_nul_goes_to_quarantine() -> None:

@@ -164,9 +164,9 @@ def _held(contact: Contact, field: str) -> Json:
     return place.get(last) if isinstance(place, dict) else None
 
 
-def _parts(contact: Contact) -> dict[str, Json]:
-    parts = dict(contact)
-    address = parts.pop("address", None)
-    if isinstance(address, dict):
-        return {**parts, **{f"address.{name}": part for name, part in address.items()}}
-    return parts
+def _parts(contact: Contact) -> Contact:
+    address = contact.get("address")
+    if not isinstance(address, dict):
+        return contact
+    others = {name: held for name, held in contact.items() if name != "address"}
+    return {**others, **{f"address.{name}": part for name, part in address.items()}}

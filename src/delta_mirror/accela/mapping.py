@@ -139,7 +139,7 @@ def _read_rule(place: str, name: str, value: object) -> Rule:
     if "values" in value:
         if "type" in value:
             raise ConfigError(f"{place} has both values and type; a value that is looked up needs no type")
-        rule = replace(rule, values=_read_values(place, value["values"]), form="text")
+        rule = replace(rule, values=_read_values(place, value["values"]))
     if "clear" in value:
         if not isinstance(value["clear"], bool):
             raise ConfigError(f"{place}: clear must be true or false")

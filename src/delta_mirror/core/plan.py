@@ -317,9 +317,9 @@ def _bag(rows: Iterable[Child]) -> Counter[_FrozenRow]:
 
 
 def _moved(name: str, old: _Tables, new: _Tables, parents: Mapping[str, str] | None) -> bool:
-    """Return whether rows of table *name* belong to other parents than before, looking at parents that are unchanged."""
+    """Return whether rows of table *name*, which are alike on both sides, belong to other parents, looking at unchanged ones."""
     if parents is None:
-        return list(old.get(name, ())) != list(new.get(name, ()))
+        return list(old[name]) != list(new[name])
     if name not in parents:
         return False
     old_groups, new_groups = (_rows_by_parent(name, side, parents) for side in (old, new))
@@ -330,7 +330,7 @@ def _moved(name: str, old: _Tables, new: _Tables, parents: Mapping[str, str] | N
 def _rows_by_parent(name: str, tables: _Tables, parents: Mapping[str, str]) -> dict[_Lineage, Counter[_Group]]:
     """Return, per parent row with all its ancestors, the bags of rows of table *name* under it; alike parents stand together."""
     under: dict[int | None, list[Child]] = {}
-    for child in tables.get(name, ()):
+    for child in tables[name]:
         under.setdefault(child.parent, []).append(child)
     grouped: dict[_Lineage, Counter[_Group]] = {(): Counter([frozenset(_bag(under.get(None, ())).items())])}
     for number in range(len(tables.get(parents[name], ()))):

@@ -46,7 +46,7 @@ def open_window(
     watermark: int | None = None,
     caught_up: int | None = None,
     since: int | None = None,
-    offset_known: bool = True,
+    offset_known: bool,
 ) -> Window:
     """Return where a drain that begins at *now* starts; all arguments are ticks.
 

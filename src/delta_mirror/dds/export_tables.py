@@ -12,7 +12,7 @@ Source: docs/service.md, "Starter Export".
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -53,26 +53,25 @@ class TableFacts:
     kinds: Mapping[str, Kind]
 
 
-def facts_of(file_table: str, entities: Sequence[str] = ENTITIES) -> TableFacts:
+def facts_of(file_table: str) -> TableFacts:
     """Return what is known of the table that a file calls *file_table* (`SaleLine_ClientUnlimitedService_L`).
 
     A table that is not known belongs to the longest entity name that its own begins with. All of the service's entities count
-    there, not only *entities*: a table of `EmployeeSchedule` is no table of `Employee` when nobody follows schedules.
+    there, also those that nobody follows: a table of `EmployeeSchedule` is never a table of `Employee`.
     """
     table = _HOMES.get(table_name(file_table).lower(), table_name(file_table))
     folded = table.lower()
-    names = {name.lower(): name for name in (*ENTITIES, *entities)}
-    entity = _ENTITIES_OF.get(folded) or _longest_beginning(folded, names)
+    entity = _ENTITIES_OF.get(folded) or _longest_beginning(folded)
     if entity is None:
         return TableFacts(table, None, False, None, (), None, None, (), None, _KINDS)
-    is_root = folded in names
-    aliases = KEY_ALIASES.get(entity, ())
+    is_root = folded in _ENTITY_NAMES
+    aliases = KEY_ALIASES[entity]
     parent, parent_key, own_key = None, None, None
     if entity == "Appointment" and folded == _LINES.lower():
         own_key = _LINE_KEY
     elif entity == "Appointment" and not is_root:
         parent, parent_key = _LINES, _LINE_KEY
-    below = () if is_root else tuple(name for name in KEYS_BELOW.get(entity, ()) if name != own_key)
+    below = tuple(name for name in KEYS_BELOW.get(entity, ()) if name != own_key)
     return TableFacts(
         table=entity if is_root else table,
         entity=entity,
@@ -121,9 +120,12 @@ def split_file_name(name: str) -> tuple[str, str] | None:
     return table, digits
 
 
-def _longest_beginning(folded: str, names: Mapping[str, str]) -> str | None:
-    found = max((name for name in names if folded.startswith(name)), key=len, default=None)
-    return None if found is None else names[found]
+_ENTITY_NAMES = {name.lower(): name for name in ENTITIES}
+
+
+def _longest_beginning(folded: str) -> str | None:
+    found = max(filter(folded.startswith, _ENTITY_NAMES), key=len, default=None)
+    return None if found is None else _ENTITY_NAMES[found]
 
 
 _LINES = "AppointmentService"

@@ -76,7 +76,7 @@ def read_address(source: str) -> SftpAddress:
 
 
 def _plain_path(path: str) -> str:
-    if path in ("", "/", "/~"):
+    if path in ("/", "/~"):
         return ""
     return path[len("/~/") :] if path.startswith("/~/") else path
 

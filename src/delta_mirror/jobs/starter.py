@@ -321,7 +321,7 @@ def _is_left_out(config: Config, configured: Sequence[Place], selection: Selecti
 
 def _parts(run: ExportRun, entities: Sequence[str]) -> Iterator[Part]:
     """Yield what *run* has of each entity, in their order; the root first, then by name."""
-    known = [(facts_of(file.table, entities), file) for file in run.files.values()]
+    known = [(facts_of(file.table), file) for file in run.files.values()]
     for entity in entities:
         files = sorted(
             ((facts, file) for facts, file in known if facts.entity == entity),

@@ -1,0 +1,1 @@
+"""How many faults in the rules their tests notice."""
