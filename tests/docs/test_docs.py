@@ -28,7 +28,19 @@ CONTRIBUTING = ROOT / "docs" / "contributing.md"
 PROMISED = 11
 
 # Options of other programs that the documentation shows.
-FOREIGN_OPTIONS = {"--clients", "--dial", "--guided", "--messages", "--only", "--records", "--repeats", "--rounds", "--sales", "--seed", "--sizes"}
+FOREIGN_OPTIONS = {
+    "--clients",
+    "--dial",
+    "--guided",
+    "--messages",
+    "--only",
+    "--records",
+    "--repeats",
+    "--rounds",
+    "--sales",
+    "--seed",
+    "--sizes",
+}
 
 
 def all_exit_codes() -> set[int]:
