@@ -177,6 +177,15 @@ def test_empty_page_is_spared_once_a_pass_has_listed_as_many_as_the_one_before()
     assert under_way.has_listed_as_before
 
 
+def test_empty_page_is_not_spared_where_entries_that_were_hidden_may_be_back() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, 3, 4)
+    read(under_way, 1, 2, 4)  # 3 is hidden, because a change of it is on its way
+    under_way.begin_pass()
+    under_way.take([(1, 1), (2, 2), (3, 3)], FUTURE)
+    assert not under_way.has_listed_as_before
+
+
 def test_shuffled_list_with_later_entries_in_its_midst_is_complete_by_quiet_passes_alone() -> None:
     under_way = sweep()
     later = (NOW + 1, NOW + 2, NOW + 3, NOW + 4)

@@ -221,6 +221,8 @@ class Sweep:
             return False
         if self.passes == 1 and (self._has_later or self._pass.has_later):
             return False  # whether there is an order is not known before a second pass has come to its end
+        if len(self._before.counted) < len(self._seen) - self._new:
+            return False  # what was hidden then may be back, and behind it what was not shown yet
         return self._pass.listed >= self._before.listed
 
     @property
