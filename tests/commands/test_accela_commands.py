@@ -259,7 +259,8 @@ def test_a_long_push_says_now_and_then_how_far_it_has_come(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(LOGGER, "propagate", True)  # whoever has set messages up before has sent them elsewhere
+    monkeypatch.setattr(LOGGER, "handlers", [])  # whoever has set messages up before has sent them elsewhere
+    monkeypatch.setattr(LOGGER, "propagate", True)
 
     with (
         caplog.at_level("INFO", LOGGER.name),

@@ -350,7 +350,8 @@ def test_without_a_terminal_progress_is_told_in_a_line_now_and_then(
 ) -> None:
     seconds = iter([0.0, 5.0, 20.0, 20.0, 20.0, 20.0, 20.0, 25.0, 40.0, 40.0, 40.0, 40.0, 40.0])
     reading = Progress(total=4000, done=1000, rows=500, stream=Stream(11, 9, "Sale"))
-    monkeypatch.setattr(LOGGER, "propagate", True)  # so that they come here, too
+    monkeypatch.setattr(LOGGER, "handlers", [])  # whoever has set messages up before has sent them elsewhere
+    monkeypatch.setattr(LOGGER, "propagate", True)
     with caplog.at_level("INFO", LOGGER.name), FileWatch(quiet=quiet, as_lines=True, clock=lambda: next(seconds)) as watch:
         for _ in range(3):
             watch(reading)

@@ -25,7 +25,7 @@ from nexus_messages import message
 
 SMALL = {
     *("_meta", "_streams", "_runs", "_quarantine", "_calls", "_call_times", "_pauses", "_enums", "_tables", "_migrations"),
-    *("_accela_links", "sqlite_master", "sqlite_sequence"),
+    *("_accela_links", "_erased", "sqlite_master", "sqlite_sequence"),
 }
 CONFIG = """\
 [dds]
