@@ -22,8 +22,9 @@ from delta_mirror.mirror.comparison import CHUNK, Comparison
 from delta_mirror.mirror.schema import quote
 from delta_mirror.mirror.staged import Aside, Mark, Rules
 from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.transaction import Deletes
 from delta_mirror.mirror.workspace import work_folder
-from delta_mirror.mirror.write import Deletes, Mirror
+from delta_mirror.mirror.write import Mirror
 
 CLIENTS = Stream(11, 9, "Client")
 APPOINTMENTS = Stream(11, 9, "Appointment")

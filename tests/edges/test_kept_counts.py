@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Stream
 from delta_mirror.core.plan import Drained, decide
 from delta_mirror.mirror.read import Reader
-from delta_mirror.mirror.write import Deletes, Mirror
+from delta_mirror.mirror.transaction import Deletes
+from delta_mirror.mirror.write import Mirror
 
 HERE, THERE = Stream(11, 9, "Client"), Stream(11, 10, "Client")
 

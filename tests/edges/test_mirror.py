@@ -23,7 +23,8 @@ from delta_mirror.errors import BusyError, DiskFullError, MirrorFileError
 from delta_mirror.mirror.file import SCHEMA_VERSION, translated
 from delta_mirror.mirror.read import Reader
 from delta_mirror.mirror.schema import MAX_COLUMNS, OWN_TABLES, quote
-from delta_mirror.mirror.write import Deletes, Mirror
+from delta_mirror.mirror.transaction import Deletes
+from delta_mirror.mirror.write import Mirror
 
 CLIENTS = Stream(11, 9, "Client")
 ELSEWHERE = Stream(11, 10, "Client")

@@ -27,7 +27,8 @@ from delta_mirror.errors import DiskFullError, PagingError, StreamRefusedError, 
 from delta_mirror.jobs.ahead import Ahead
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import Json, StreamState
-from delta_mirror.mirror.write import Mirror, StreamColumns, Transaction
+from delta_mirror.mirror.transaction import StreamColumns, Transaction
+from delta_mirror.mirror.write import Mirror
 
 
 class Service(Protocol):

@@ -37,8 +37,9 @@ from delta_mirror.mirror.erase import (
     tenants_marked,
 )
 from delta_mirror.mirror.read import Reader
+from delta_mirror.mirror.transaction import Transaction
 from delta_mirror.mirror.workspace import clear_work_folder
-from delta_mirror.mirror.write import Mirror, Transaction
+from delta_mirror.mirror.write import Mirror
 from delta_mirror.nexus.sections import LAYOUTS
 
 COMMAND = "erase"

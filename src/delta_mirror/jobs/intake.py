@@ -25,7 +25,8 @@ from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.nexus import ChangedClient, NexusTables, Taken, as_text
 from delta_mirror.mirror.read import SetAside
 from delta_mirror.mirror.schema import CannotBeStoredError
-from delta_mirror.mirror.write import Mirror, Transaction
+from delta_mirror.mirror.transaction import Transaction
+from delta_mirror.mirror.write import Mirror
 from delta_mirror.nexus.delivery import Delivery, Outcome
 from delta_mirror.nexus.differences import find_differences
 from delta_mirror.nexus.masking import mask_delivery

@@ -17,7 +17,8 @@ from delta_mirror.core.window import Window
 from delta_mirror.errors import UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report, Service, ids_of
 from delta_mirror.mirror.read import StreamState
-from delta_mirror.mirror.write import Mirror, Transaction
+from delta_mirror.mirror.transaction import Transaction
+from delta_mirror.mirror.write import Mirror
 
 
 class _Left(NamedTuple):

@@ -18,7 +18,8 @@ from delta_mirror.core.links import NEXUS, Cells, Claim, Left, Link, LinkPlan, S
 from delta_mirror.core.model import Row
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.schema import fold, quote
-from delta_mirror.mirror.write import Mirror, Transaction
+from delta_mirror.mirror.transaction import Transaction
+from delta_mirror.mirror.write import Mirror
 
 PAUSE = "accela_pause"  # under which `_meta` keeps until when the service has told us to stop, in seconds since the epoch
 FAR = 10_000  # changes; a link that lies further behind, and has none, is brought up: the log need not be read from there again

@@ -23,8 +23,8 @@ from delta_mirror.mirror.read import StreamState
 from delta_mirror.mirror.schema import quote
 from delta_mirror.mirror.staged import Aside, StagedTable
 from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.transaction import Transaction
 from delta_mirror.mirror.workspace import AS
-from delta_mirror.mirror.write import Transaction
 
 LACKING = 0.2  # of the living records; an export that lacks more of them is not believed without being told to
 

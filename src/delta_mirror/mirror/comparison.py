@@ -33,8 +33,8 @@ from delta_mirror.core.values import read_instant
 from delta_mirror.mirror.schema import Table, fold, quote
 from delta_mirror.mirror.staged import StagedTable
 from delta_mirror.mirror.staging import Staging
+from delta_mirror.mirror.transaction import Transaction
 from delta_mirror.mirror.workspace import AS, Check
-from delta_mirror.mirror.write import Transaction
 
 CHUNK = 300  # records that are judged at a time
 NEW, SAME, OPEN, NEWER = range(4)  # of `fates`: nowhere in the mirror; as it is held; to be judged; the mirror's is newer

@@ -27,7 +27,7 @@ from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.marks import PENDING
 from delta_mirror.mirror.read import NEXUS_TALLY, NexusTally
 from delta_mirror.mirror.schema import Table, fold, quote
-from delta_mirror.mirror.write import Transaction
+from delta_mirror.mirror.transaction import Transaction
 
 _OF_PERSON = "entity = :entity and tenant_id = :tenant_id and id = :id"
 _LOGS = ("_changes", "_tombstones", "_accela_links", "_accela_pushes")  # own tables that name a record by `_OF_PERSON`

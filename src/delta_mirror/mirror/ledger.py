@@ -25,7 +25,8 @@ from delta_mirror.core.model import Stream
 from delta_mirror.errors import BudgetError, LimitedError
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import ACCOUNT
-from delta_mirror.mirror.write import Mirror, Transaction
+from delta_mirror.mirror.transaction import Transaction
+from delta_mirror.mirror.write import Mirror
 
 MINUTE = 60.0  # seconds
 DAY = 86_400  # seconds

@@ -29,8 +29,9 @@ from delta_mirror.mirror.marks import CHECK
 from delta_mirror.mirror.mask_state import IN_FORCE, LIFTED, MET, UNSWEPT, lifted_from, met_from, rules_from
 from delta_mirror.mirror.nexus import as_bytes, as_text, aside_id
 from delta_mirror.mirror.schema import quote
+from delta_mirror.mirror.transaction import Transaction, quarantine_id
 from delta_mirror.mirror.workspace import clear_work_folder
-from delta_mirror.mirror.write import Mirror, Transaction, quarantine_id
+from delta_mirror.mirror.write import Mirror
 
 _BATCH = 500  # rows that are looked at together
 _PATIENCE = 2.0  # seconds that another program is waited for; one that reads for longer is not done soon

@@ -23,7 +23,7 @@ from delta_mirror.core.model import Layout, Row, Value
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.read import NEXUS_TALLY, NexusTally
 from delta_mirror.mirror.schema import MAX_COLUMNS, CannotBeStoredError, check_column, fold, quote
-from delta_mirror.mirror.write import Transaction
+from delta_mirror.mirror.transaction import Transaction
 
 _OWNERS = "nexus_columns"  # in `_meta`: JSON, which section a new column of a shared table belongs to
 

@@ -22,7 +22,8 @@ import orjson
 
 from delta_mirror.core.values import DAY, EPOCH, SECOND, read_ticks
 from delta_mirror.mirror.file import own_time
-from delta_mirror.mirror.write import Mirror, Transaction
+from delta_mirror.mirror.transaction import Transaction
+from delta_mirror.mirror.write import Mirror
 
 # The feed lists what has changed in the last seven days, older versions too. A record whose tombstone is forgotten too soon
 # would come alive by them, and the entries that a drain counts would not be those that the feed lists.
