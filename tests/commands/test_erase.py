@@ -1,6 +1,7 @@
 """`sync erase`: a person is nowhere in the bytes any more, and stays out by whatever way he comes; others are as they were."""
 
 import hashlib
+import json
 import os
 import pty
 import re
@@ -230,6 +231,42 @@ def test_records_of_others_that_name_the_person_stay_and_are_told(held: tuple[Sh
     assert "Client.GuardianId in 1 rows" in ended.out
     assert "Sale.Client_TId in 1 rows" in ended.out
     assert shop.value("select Client_TId from Sale where _id = ?", sale) == id_
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_thing_without_an_id_that_names_the_person_under_a_mask_goes_and_does_not_come_again(
+    held: tuple[Shop, str], is_masked: bool
+) -> None:
+    shop, id_ = held
+    world = shop.service.world
+    masked = '[mirror.mask]\nClient = { Friend = "hash" }\nNexusClient = { LastName = "hash" }'
+    shop.configure(mirror={"mask_key": KEY}, locations=LOCATIONS, entities=["Client", "Sale"], more=masked if is_masked else "")
+
+    def come(hidden: str) -> None:
+        world.create("Client", EntityId=None, Friend=id_, Note=hidden, locations=(9,))
+        world.settle(LAG)
+        run_deltas(shop.config())
+        ingest(shop, json.dumps({"Client": {}, "LastName": "EX42", "x": hidden}).encode())
+
+    come(HIDDEN)
+    assert shop.value("select count(*) from _quarantine where body like ?", f"%{HIDDEN}%") == 2
+    erase(shop, id_)
+    erase(shop, "EX42", "NexusClient")
+    assert holding(shop, HIDDEN) == []
+    come(ODD)
+    assert holding(shop, HIDDEN, ODD) == []
+
+
+@pytest.mark.parametrize("id_", ["a\tb", "EX\u00a042", "EX\u202e42", "."])
+def test_person_under_an_id_that_no_address_can_have_is_erased_all_the_same(shop: Shop, id_: str) -> None:
+    shop.service.world.create("Client", record_id=id_, FirstName=FIRST, locations=(9,))
+    shop.service.world.settle(LAG)
+    shop.fill()
+    ingest(shop, message(details={"FirstName": SECOND}, client=id_))
+    assert {text for _, text in holding(shop, FIRST, SECOND)} == {FIRST, SECOND}
+    erase(shop, id_)
+    erase(shop, id_, "NexusClient")
+    assert holding(shop, FIRST, SECOND) == []
 
 
 # Nobody comes back
@@ -473,6 +510,7 @@ def test_id_that_two_tenants_hold_is_refused_until_one_is_named(tmp_path: Path) 
     ("arguments", "said"),
     [
         (("Client", " "), "an ID is empty"),
+        (("Client", os.fsdecode(b"\xff")), "no text in UTF-8"),
         (("NexusClient", "EX1", "--tenant", "11"), "stands under no tenant"),
         (("Person", "x"), "'Person' is not one of"),
     ],

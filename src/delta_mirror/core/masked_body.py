@@ -14,9 +14,10 @@ Invariants:
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from delta_mirror.core.erased import words_of
 from delta_mirror.core.exact_json import Json, Twice, UnreadableError, pairs_of, read_json, write_anyhow
 from delta_mirror.core.mask import Action, Mask
-from delta_mirror.core.model import Broken, Entry, Page, Record, Value
+from delta_mirror.core.model import Entry, Page, Record, Value
 
 MASKED, WITHHELD = "masked", "withheld"
 _SNAPSHOT = "snapshotdata"
@@ -37,7 +38,10 @@ def mask_entry(mask: Mask, entity: str, entry: Entry) -> Entry:
     if not tables:
         return entry
     body = mask_body(mask, tables, entry.body)
-    return entry if body is entry.body else Broken(entry.id, entry.changed, body, entry.reason)
+    if body is entry.body:
+        return entry
+    words = frozenset(words_of(entry.body)) if entry.id is None else entry.words
+    return replace(entry, body=body, words=words)
 
 
 def mask_body(mask: Mask, tables: Collection[str], body: str) -> str:

@@ -8,7 +8,7 @@ Invariants:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -69,12 +69,14 @@ class Broken:
     """An entry of a page that cannot be applied; it goes to quarantine whole.
 
     `id` and `changed` are None where they could not be read. `body` is the entry as JSON text, `reason` names no value.
+    `words` is what may have been an id in a body that was masked since: it is looked at, and never kept.
     """
 
     id: str | None
     changed: Instant | None
     body: str
     reason: str
+    words: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
 
 Entry = Record | Broken

@@ -22,7 +22,7 @@ from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.links import NEXUS
 from delta_mirror.core.plan import Counts
 from delta_mirror.errors import BusyError, RefusedError, UnfinishedError
-from delta_mirror.jobs.selection import checked_id
+from delta_mirror.jobs.selection import stored_id
 from delta_mirror.jobs.session import StoppedError, deadline, interruptible, open_mirror
 from delta_mirror.mirror.clear import check_room, empty_wal, overwrite_what_goes, write_anew
 from delta_mirror.mirror.erase import (
@@ -101,7 +101,7 @@ def run_erase(
         BusyError: another run holds the mirror.
     """
     keyed = config.require_mask_key("`sync erase`")
-    id_ = checked_id(wishes.id)
+    id_ = stored_id(wishes.id)
     if wishes.entity == NEXUS and wishes.tenants:
         raise RefusedError(f"a {NEXUS} stands under no tenant; leave --tenant away")
     stop = stop or threading.Event()

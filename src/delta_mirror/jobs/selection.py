@@ -32,4 +32,15 @@ def checked_id(id_: str) -> str:
     """
     if not id_.strip() or id_ in (".", "..") or not id_.isprintable():
         raise RefusedError("an ID is empty, or holds what no id holds; give ids as they stand in the column _id")
+    return stored_id(id_)
+
+
+def stored_id(id_: str) -> str:
+    """Return the id of a record, as it was typed, as the mirror writes ids. The mirror may hold ids that are none in an address.
+
+    Raises:
+        RefusedError: no text in the mirror is like that.
+    """
+    if not id_.strip() or any("\ud800" <= character <= "\udfff" for character in id_):
+        raise RefusedError("an ID is empty, or no text in UTF-8; give ids as they stand in the column _id")
     return id_.lower() if is_guid(id_) else id_

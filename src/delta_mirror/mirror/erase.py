@@ -7,7 +7,7 @@ Invariants:
 - That transaction notes that the files still hold his bytes (`erase_pending` in `_meta`). The note goes only once they do not:
   after a vacuum, and a checkpoint that has emptied the WAL. Both may be repeated by anybody at any time.
 - What goes is what bears his id: rows, history, tombstones, messages, what is set aside, links and pushes. A body in quarantine
-  of which nobody could read whose it is goes, if it names him.
+  of which nobody could read whose it is goes, if it names him, by his id or by the hash that a mask has put in its place.
 - Records of others that name him are theirs, and stay; it is said where they are.
 - Numbers of `_changes` are never given again, and the log may lack some already: nobody who reads on from a number is misled.
   That of the last push is, where it goes: to keep its row would be to keep whom it was of.
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import orjson
 
-from delta_mirror.core.erased import Erased, mark_of
+from delta_mirror.core.erased import Erased, hashes_of, mark_of, words_of
 from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.links import NEXUS
 from delta_mirror.core.model import Stream
@@ -195,9 +195,10 @@ def _remove_aside(tx: Transaction, person: Person, keyed: Keyed, mark: str, remo
     for id_, location_id in tx.execute(f"select id, location_id from _quarantine where {own} and record_id = :id", values):
         ids.append(id_)
         removed.locations |= set() if location_id is None else {location_id}
-    himself = Erased(keyed, [mark])
+    himself, hashes = Erased(keyed, [mark]), hashes_of(keyed, person.id)
     for id_, body in tx.execute(f"select id, body from _quarantine where {own} and record_id is null", values):
-        if himself.is_named_in(person.tenant_id, person.entity, body):
+        words = words_of(body)
+        if himself.is_among(person.tenant_id, person.entity, words) or not hashes.isdisjoint(words):
             ids.append(id_)
     for id_ in ids:
         gone = tx.execute("delete from _messages where message_id = (select message_id from _quarantine where id = ?)", (id_,))

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, TypedDict, Unpack, cast
 
 import orjson
 
-from delta_mirror.core.erased import Erased
+from delta_mirror.core.erased import Erased, words_of
 from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row, Stream, Value
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
@@ -496,7 +496,8 @@ class Transaction:
         """Return whether *broken*, whose id could not be read, names somebody who was erased: its body then is theirs."""
         if self._terms.erased is None or broken.id is not None:
             return False
-        is_named = self._terms.erased.is_named_in(stream.tenant_id, stream.entity, broken.body)
+        words = broken.words or words_of(broken.body)  # as it came: what is masked may name nobody any more
+        is_named = self._terms.erased.is_among(stream.tenant_id, stream.entity, words)
         if is_named:
             self.said.append("an entry that bears no id names a person who was erased, and was not kept")
         return is_named
