@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,7 @@ from delta_mirror.mirror.workspace import READ_CACHE, attach, watched
 
 Deletes = Literal["remove", "mark"]
 _Key = tuple[int, int, str]  # tenant, location, id
+_NEEDED_AS_IT_IS = ("_streams", "_calls", "_call_times", "_pauses", "_tables")
 
 
 class StreamColumns(TypedDict, total=False):
@@ -157,6 +158,11 @@ class Mirror:
             MirrorFileError: there is none of today's form, or it cannot be written.
         """
         connection = open_as_it_is(resolved(path), patience)
+        with ExitStack() as stack, translated(path):
+            stack.callback(connection.close)
+            if lost := [name for name in _NEEDED_AS_IT_IS if not has_table(connection, name)]:
+                raise MirrorFileError(f"{path} has lost its own tables {', '.join(lost)}; put a backup in its place")
+            stack.pop_all()
         return cls(path, connection, "remove", {}, now)
 
     def _migrate(self) -> None:
