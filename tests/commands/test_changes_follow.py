@@ -174,6 +174,19 @@ def test_mirror_is_closed_while_a_follower_sleeps(shop: Shop) -> None:
 # Pruning, and other mirrors
 
 
+@pytest.mark.parametrize("wanted", [Wanted(after=0), Wanted(), Wanted(run_id=1)], ids=["after", "all", "run"])
+def test_what_is_pruned_while_somebody_reads_is_not_passed_over_in_silence(shop: Shop, wanted: Wanted) -> None:
+    log(shop, *[(1, "a")] * (2 * BATCH + 1))
+    reading = read_changes(shop.config(), wanted)
+    read = [next(reading).seq for _ in range(BATCH)]
+    prune(shop, 2 * BATCH)
+
+    with pytest.raises(UnfinishedError, match=f"what changed after seq {BATCH} can no longer be told whole"):
+        read += [change.seq for change in reading]
+
+    assert read == list(range(1, BATCH + 1))
+
+
 def test_place_before_what_was_pruned_is_refused_and_nothing_is_shown(shop: Shop) -> None:
     log(shop, *((1, str(number)) for number in range(9)))
     prune(shop, 5)

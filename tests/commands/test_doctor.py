@@ -101,6 +101,27 @@ def test_mirror_of_an_older_form_is_told_and_not_migrated(shop: Shop, form: int)
 # Broken set-ups. Each breaks one thing; only that, and what hangs on it, is found.
 
 
+def test_mirror_that_has_lost_what_says_whose_it_is_is_told_as_incomplete_and_stops_no_check(filled: Shop) -> None:
+    with closing(sqlite3.connect(filled.mirror)) as mirror, mirror:
+        mirror.execute("drop table _meta")
+
+    findings = told(filled, expect=0)
+
+    assert "the next run brings it up to date" in found(findings, "schema")
+    assert "are followed" in found(findings, "streams")
+
+
+@pytest.mark.parametrize("table", ["_streams", "_pauses", "_tables"])
+def test_mirror_that_has_lost_what_calls_are_counted_by_is_not_counted_in_and_stops_no_check(filled: Shop, table: str) -> None:
+    with closing(sqlite3.connect(filled.mirror)) as mirror, mirror:
+        mirror.execute(f"drop table {table}")
+
+    findings = told(filled, expect=5)
+
+    assert "could not be counted" in found(findings, "entities")
+    assert "empty" in found(findings, "quarantine")
+
+
 def test_no_configuration_and_a_mistyped_key(shop: Shop) -> None:
     text = shop.configuration.read_text(encoding="utf-8")
     shop.configuration.write_text(text.replace("timeout", "timeuot"), encoding="utf-8")

@@ -142,6 +142,22 @@ def test_who_asks_for_what_came_later_is_told_nothing_and_who_asks_for_all_where
     assert pruned.sync("--quiet", "changes").err == ""
 
 
+def test_change_dated_by_a_clock_that_was_ahead_does_not_for_ever_make_later_times_incomplete(old: Shop, world: World) -> None:
+    with closing(sqlite3.connect(old.mirror)) as mirror, mirror:
+        mirror.execute("update _changes set at = '2090-01-01T00:00:00Z' where seq = 2")
+    old.sync("prune", "--older-than", "90d")
+    world.create("Client", FirstName="Bea")
+    old.fill()
+    later = "2089-01-01T00:00:00Z"
+    with closing(sqlite3.connect(old.mirror)) as mirror, mirror:
+        mirror.execute("update _changes set at = ?", (later,))
+
+    ended = old.sync("changes", "--since", later)
+
+    assert (ended.err, len(ended.out.splitlines())) == ("", 1)
+    assert "was pruned up to seq 3" in old.sync("changes", "--since", OLD, expect=3).err
+
+
 def test_another_run_is_failed_on_or_passed_over(old: Shop) -> None:
     with hold(old.mirror):
         old.sync("prune", "--older-than", "90d", expect=4)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installed import Shop
+from installed import Held, Shop
 
 from delta_mirror.jobs.deltas import run_deltas
 from delta_mirror.simulator import MINUTE, SECOND, Service, World
 from delta_mirror.simulator.clock import epoch_seconds
+from delta_mirror.simulator.faults import slow
 
 LOCATIONS = 500
 ENTITIES = ["Client", "Employee", "Appointment", "Sale"]
@@ -98,3 +99,19 @@ def test_who_was_caught_up_longest_ago_comes_first_so_that_short_runs_reach_all(
             world.advance(MINUTE)
 
     assert [places[:2] for places in reached] == [[1, 2], [3, 4], [5, 1]]
+
+
+def test_stream_that_hangs_every_time_does_not_keep_the_others_from_their_turn(tmp_path: Path) -> None:
+    world = World(seed=7, tenants={11: (1, 2, 3)})
+    with Service(world) as service:
+        shop = Shop(tmp_path, service)
+        shop.configure(entities=["Client"], parallel=1)
+        for _ in range(2):
+            stop, held = threading.Event(), Held()
+            held.reached = stop  # as a deadline that ends the run while the stream hangs
+            service.faults.append(slow(held, endpoint="changes", location=1))
+            run_deltas(shop.config(), stop=stop, now=lambda: epoch_seconds(world.now))
+            held.set()
+            world.advance(MINUTE)
+
+        assert shop.rows("select location_id from _streams where caught_up_at is not null order by 1") == [(2,), (3,)]

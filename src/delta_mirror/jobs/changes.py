@@ -59,14 +59,24 @@ def read_changes(config: Config, wanted: Wanted | None = None, *, limit: int | N
 
     Raises:
         MirrorFileError: there is no mirror, or it cannot be read.
-        RefusedError, UnfinishedError: the log cannot be read on from `after`; nothing was yielded.
+        RefusedError: the log cannot be read on from `after`; nothing was yielded.
+        UnfinishedError: likewise, or it was pruned meanwhile beyond what was yielded.
     """
     wanted = wanted or Wanted()
+    seen, left = wanted.after, limit
     with Reader.open(config.mirror.path) as reader:
-        if wanted.after is not None:
-            with reader.one_state():
-                _check_place(config, reader, wanted.after)
-        yield from wanted.read(reader, wanted.after or 0, limit)
+        end = reader.highest_seq()
+        while left is None or left > 0:
+            size = BATCH if left is None else min(BATCH, left)
+            with reader.one_state():  # what is pruned while somebody reads is not passed over in silence
+                if seen is not None:
+                    _check_place(config, reader, seen)
+                batch = [change for change in wanted.read(reader, seen or 0, size) if change.seq <= end]
+            yield from batch
+            if len(batch) < size:
+                return
+            seen = batch[-1].seq
+            left = None if left is None else left - size
 
 
 def what_is_forgotten(config: Config, wanted: Wanted) -> tuple[str, bool] | None:

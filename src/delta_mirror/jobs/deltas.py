@@ -3,7 +3,8 @@
 Invariants:
 
 - One bad stream does not stop the others.
-- Whoever was caught up longest ago comes first: where a run is too short for all of them, all have their turn in the end.
+- Whoever was caught up longest ago comes first, but a turn that brings nothing counts as one: where a run is too short for all
+  streams, all have their turn in the end, also behind those that hang or fail every time.
 - Calls are counted in the mirror before they are sent, also by a dry run where there is a mirror.
 - Told to stop, the run stops at once: the page in hand is committed or dropped whole.
 - A 403 is the stream's own matter, unless every stream of a location gets it: then the location is left alone for a while.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from delta_mirror.config import Config
 from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
-from delta_mirror.core.values import SECOND, read_ticks
+from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.core.window import REACH
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
@@ -27,6 +28,7 @@ from delta_mirror.jobs.outcome import outcome_of_run
 from delta_mirror.jobs.rehearsal import Rehearsal
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
+from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.ledger import Ledger
 from delta_mirror.mirror.write import Mirror
 
@@ -139,6 +141,8 @@ def run_deltas(
         work_through(_most_behind_first(streams, mirror), drain, dds.parallel, stop)
         # Of a run that was stopped those that were broken off, too: what they have done is in the mirror.
         report.streams = sorted((each.report for each in begun), key=lambda each: each.stream)
+        if report.id is not None:
+            _put_back(report.streams, mirror, service.clock())
         if report.id is not None and not stop.is_set():
             drained = {each.stream for each in report.streams if not each.error}
             warning = refresh_enums(session, [stream for stream in streams if stream in drained], stop)
@@ -183,9 +187,21 @@ def _choose_streams(session: Session, selection: Selection, stop: threading.Even
 
 
 def _most_behind_first(streams: Sequence[Stream], mirror: Mirror) -> list[Stream]:
-    """Return *streams* as they were caught up, those that never were before all others, else in the order given."""
-    caught_up = {state.stream: read_ticks(state.caught_up_at) or 0 for state in mirror.read_streams() if state.caught_up_at}
-    return sorted(streams, key=lambda stream: caught_up.get(stream, 0))
+    """Return *streams* as they had their turn, those that never had one before all others, else in the order given."""
+    turns = {
+        state.stream: max(read_ticks(at or "") or 0 for at in (state.caught_up_at, state.put_back_at))
+        for state in mirror.read_streams()
+    }
+    return sorted(streams, key=lambda stream: turns.get(stream, 0))
+
+
+def _put_back(reports: Sequence[Report], mirror: Mirror, now: int) -> None:
+    """Let those whose turn has ended by *now*, in ticks, without a page, or with a failure, come behind the others next time."""
+    idle = [each.stream for each in reports if each.error or not each.pages]
+    if idle:
+        with mirror.transaction() as tx:
+            for stream in idle:
+                tx.note(stream, put_back_at=own_time((now - EPOCH) // SECOND))
 
 
 def _heed_refusals(report: RunReport, ledger: Ledger, *, dry_run: bool) -> None:

@@ -37,9 +37,11 @@ def examine_mirror(path: Path) -> Examined:
     """
     with closing(open_for_reading(path)) as connection, translated(path):
         [form] = connection.execute("pragma user_version").fetchone()
-        meta: dict[str, str] = dict(connection.execute("select key, value from _meta").fetchall())
+        lacking = missing(connection)
+        found = [] if "_meta" in lacking else connection.execute("select key, value from _meta").fetchall()
+        meta: dict[str, str] = dict(found)
         faults, trap = _faults(connection), _trap(connection, path)
-        return Examined(form, not missing(connection), meta.get("account"), meta.get("deletes"), faults, trap)
+        return Examined(form, not lacking, meta.get("account"), meta.get("deletes"), faults, trap)
 
 
 def _trap(connection: sqlite3.Connection, path: Path) -> str | None:

@@ -242,7 +242,8 @@ def _forget_batch(
             pruned.kept[key] = pruned.kept.get(key, 0) + number
     if some_go:
         if log.table == "_changes":
-            newest = f"select max(seq), max(at), max(run_id) {which} and {why} is null"
+            # Not later than now: a date of a clock that was ahead would for ever be taken for the end of what is forgotten.
+            newest = f"select max(seq), min(max(at), :now), max(run_id) {which} and {why} is null"
             _note_forgotten(tx, *tx.execute(newest, values).fetchone())
         tx.execute(f"delete {which} and {why} is null", values)
     return int(upto)

@@ -45,6 +45,7 @@ class StreamState:
     verified_differing: int | None = None
     last_success_at: str | None = None
     last_error: str | None = None
+    put_back_at: str | None = None
     gap_from: str | None = None
     gap_to: str | None = None
     place: dict[str, Json] | None = None
@@ -415,6 +416,7 @@ _STATE = (
     "verified_differing",
     "last_success_at",
     "last_error",
+    "put_back_at",
     "gap_from",
     "gap_to",
     "late",

@@ -71,6 +71,7 @@ OWN_TABLES: Mapping[str, _OwnTable] = {
             "debt": str,  # JSON: the lists that are to be counted again
             "records": int,  # how many live, kept with every page: to count millions of rows takes seconds
             "starter_tables": str,  # JSON: the tables that the baseline brought; a later export may not lack one of them
+            "put_back_at": str,  # when a turn ended that brought nothing: streams that had none since come first
         },
         _STREAM_KEY,
         {"state": "new", "late": 0, "superseded": 0, "records": 0},

@@ -64,6 +64,7 @@ class StreamColumns(TypedDict, total=False):
     verified_differing: int | None
     last_success_at: str | None
     last_error: str | None
+    put_back_at: str
     gap_from: str | None
     gap_to: str | None
     habits: dict[str, Json] | None
