@@ -139,12 +139,11 @@ class Shop:
     def running(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
         """Start a process that is gone at the end of the body, however that ends."""
         process = self.start(*arguments, **environment)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
+        with process:  # which closes its pipes, also where it has ended by itself and nobody has read them
+            try:
+                yield process
+            finally:
                 process.kill()
-                process.communicate()
 
     @contextmanager
     def held_run(self, held: Held, *arguments: str) -> Iterator[subprocess.Popen[str]]:

@@ -109,12 +109,11 @@ class Desk:
     def running(self, *options: str, wait: str = "0s") -> Iterator[subprocess.Popen[str]]:
         """Start a run that is gone at the end of the body, however that ends."""
         process = self.start("nexus", "receive", "--wait", wait, *options)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
+        with process:  # which closes its pipes, also where it has ended by itself and nobody has read them
+            try:
+                yield process
+            finally:
                 process.kill()
-                process.communicate()
 
     def hold(self, operation: Any, after: int = 0) -> Gate:
         """Let the broker hold back every call of *operation* after so many; return what lets them go."""
