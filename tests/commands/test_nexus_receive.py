@@ -354,7 +354,9 @@ def test_run_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
             assert desk.value("pragma integrity_check") == "ok"
             clock.advance(61 * SECOND)  # the locks of the dead run end
         assert stored_and_not_completed > 0, "no kill fell between storing and completing"
-        desk.take()
+        for _ in range(2):  # a call that the last run had on its way may lock a message even after its end
+            desk.take()
+            clock.advance(61 * SECOND)
         assert bus.subscription.left == 0
         assert desk.messages == len(bodies)
     assert contents(desk.mirror) == in_order(tmp_path / "other", bodies)
