@@ -30,11 +30,7 @@ from delta_mirror.mirror.marks import IN_STREAM, Key, load_erased
 from delta_mirror.mirror.migrations import migrate
 from delta_mirror.mirror.place import resolved
 from delta_mirror.mirror.read import StreamState, read_streams
-from delta_mirror.mirror.schema import (
-    Schema,
-    has_table,
-    quote,
-)
+from delta_mirror.mirror.schema import Schema, has_table, quote
 from delta_mirror.mirror.transaction import Deletes, Terms, Transaction, numbers_of
 from delta_mirror.mirror.workspace import AS as STAGING
 from delta_mirror.mirror.workspace import READ_CACHE, attach
