@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--phones", type=int, default=3, help="of each client")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    gc.set_threshold(50_000, 20, 20)  # as the program has it
+    gc.set_threshold(100_000, 20, 20)  # as the program has it
     world = World(1, tenants={11: (9,)}, clock=Clock.running())
     world.populate(over=5 * DAY, clients=options.records, phones=options.phones)
     bodies = list(pages_of(world))

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar, cast
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from delta_mirror.errors import DeltaMirrorError, LimitedError, UnreachableError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 FIRST_WAIT = 1.0  # seconds, doubled with every further attempt
 LONGEST_STOP = 7 * 86400.0  # seconds; a Retry-After beyond it is a slip, and must not stop the mirror for ever
@@ -112,6 +113,7 @@ class Attempts(Generic[AnyCall]):
             return attempt()  # nearly always the only one, and then tenacity would take longer than the rest of a small call
         except UnansweredError as error:
             first = [error]
+        from tenacity import Retrying, retry_if_exception_type  # most runs need none of it
 
         def go_on() -> Answered:
             if first:
@@ -189,6 +191,6 @@ def read_http_date(text: str) -> float | None:
         return None
 
 
-def _last(state: RetryCallState) -> UnansweredError:
+def _last(state: "RetryCallState") -> UnansweredError:
     """Return what the attempt just made ended in: tenacity stops and waits only after an error that is retried at all."""
     return cast("UnansweredError", state.outcome and state.outcome.exception())

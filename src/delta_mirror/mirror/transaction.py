@@ -40,7 +40,7 @@ from delta_mirror.mirror.schema import (
 from delta_mirror.mirror.workspace import watched
 
 Deletes = Literal["remove", "mark"]
-_Key = tuple[int, int, str]  # tenant, location, id
+MOST_VALUES = 8_000  # of one statement; SQLite itself takes 32,766
 
 
 class Terms(NamedTuple):
@@ -293,8 +293,8 @@ class Transaction:
         self._write_tombstones(stream, list(plan.effects.values()), now)
         self._write_rows(stream, list(plan.effects.values()), now)
         self._redate(stream, plan)
-        self._connection.executemany(
-            "insert into _changes (at, run_id, tenant_id, location_id, entity, id, op, fields) values (?, ?, ?, ?, ?, ?, ?, ?)",
+        self._insert(
+            "insert into _changes (at, run_id, tenant_id, location_id, entity, id, op, fields) values",
             [
                 (now, run_id, *stream, record.id, op, None if fields is None else orjson.dumps(fields).decode())
                 for op, record, fields in plan.changes
@@ -374,7 +374,7 @@ class Transaction:
         marks = self._terms.deletes == "mark"
         written = [effect for effect in effects if not effect.record.deleted or (marks and effect.had_rows)]
         removed = [] if marks else [effect for effect in effects if effect.record.deleted and effect.over is not None]
-        gone: dict[str, list[_Key]] = {}
+        gone: dict[str, list[str]] = {}
         new: dict[str, list[tuple[str | float | None, ...]]] = {}
         for record, over, *_ in written:
             sent, before = record.children, {} if over is None else over.children
@@ -383,7 +383,7 @@ class Transaction:
                 if name in before:
                     if list(rows) == list(before[name]):
                         continue
-                    gone.setdefault(name, []).append((*stream[:2], record.id))
+                    gone.setdefault(name, []).append(record.id)
                 if rows:
                     columns = self._child(name).columns
                     new.setdefault(name, []).extend(
@@ -392,25 +392,27 @@ class Transaction:
                             for number, (row, parent) in enumerate(rows)
                         ]
                     )
-        keys: list[_Key] = [(*stream[:2], effect.record.id) for effect in removed]
-        if keys:
+        if removed:
+            ids = [effect.record.id for effect in removed]
             for table in self.schema.all_children(stream.entity):
-                gone.setdefault(table.name, []).extend(keys)
-            gone[stream.entity] = keys
+                gone.setdefault(table.name, []).extend(ids)
+            gone[stream.entity] = ids
         # Of a record that was not held, child rows may be there all the same: where somebody has deleted its root row by hand.
         # Those of tables that came by starter alone are then the best that is known.
-        if fresh := [(*stream[:2], record.id) for record, over, *_ in written if over is None]:
+        if fresh := [record.id for record, over, *_ in written if over is None]:
             for table in self.schema.children(stream.entity, stream.tenant_id):
                 gone.setdefault(table.name, []).extend(fresh)
         for name, whose in gone.items():
-            self._connection.executemany(
-                f"delete from {quote(name)} where _tenant_id = ? and _location_id = ? and _id = ?", whose
+            self.execute(
+                f"delete from {quote(name)} where _tenant_id = ? and _location_id = ? "
+                "and _id in (select value from json_each(?))",
+                (*stream[:2], orjson.dumps(whose).decode()),
             )
         root = self.schema.root(stream.entity)
         if written and root is not None:
             for verb, over_rows in (("insert", False), ("replace", True)):
-                self._connection.executemany(
-                    f"{verb} into {quote(root.name)} ({root.names()}) values ({root.places()})",
+                self._insert(
+                    f"{verb} into {quote(root.name)} ({root.names()}) values",
                     [
                         (
                             *stream[:2],
@@ -431,9 +433,23 @@ class Transaction:
             )
         for name, child_rows in new.items():
             table = self._child(name)
-            self._connection.executemany(
-                f"insert into {quote(table.name)} ({table.names()}) values ({table.places()})", child_rows
-            )
+            self._insert(f"insert into {quote(table.name)} ({table.names()}) values", child_rows)
+
+    def _insert(self, beginning: str, rows: Sequence[Sequence[str | float | None]]) -> None:
+        """Insert *rows* by the statement that begins as given, many of them at once.
+
+        SQLite lets other threads run while it carries out a statement, and waits for its turn at the end of each. Row by row it
+        would stand still for as long as the next page is being read.
+        """
+        at = 0
+        while left := len(rows) - at:
+            width = len(rows[at])
+            # A power of two, so that there are few statements, and each is compiled once.
+            number = 1 << min(left, max(1, MOST_VALUES // width)).bit_length() - 1
+            places = f"({', '.join('?' * width)})"
+            values = [value for row in rows[at : at + number] for value in row]
+            self.execute(f"{beginning} {', '.join([places] * number)}", values)
+            at += number
 
     def _child(self, name: str) -> Table:
         table = self.schema.child(name)
