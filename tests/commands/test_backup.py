@@ -171,6 +171,16 @@ def test_a_damaged_mirror_makes_no_copy(filled: Shop) -> None:
     assert (filled.folder / "copy.db").read_bytes() == old
 
 
+def test_a_mirror_that_has_lost_its_log_of_changes_makes_no_copy(filled: Shop) -> None:
+    with closing(sqlite3.connect(filled.mirror)) as mirror, mirror:
+        mirror.execute("drop table _changes")
+
+    ended = filled.sync("backup", str(filled.folder / "copy.db"), expect=2)
+
+    assert "has lost its own tables _changes" in ended.err
+    assert not (filled.folder / "copy.db").exists()
+
+
 def test_quiet_says_nothing_on_success(filled: Shop) -> None:
     ended = filled.sync("--quiet", "backup", str(filled.folder / "copy.db"))
 

@@ -101,13 +101,13 @@ def test_mirror_of_an_older_form_is_told_and_not_migrated(shop: Shop, form: int)
 # Broken set-ups. Each breaks one thing; only that, and what hangs on it, is found.
 
 
-def test_mirror_that_has_lost_what_says_whose_it_is_is_told_as_incomplete_and_stops_no_check(filled: Shop) -> None:
+def test_mirror_that_has_lost_what_says_whose_it_is_is_told_and_stops_no_check(filled: Shop) -> None:
     with closing(sqlite3.connect(filled.mirror)) as mirror, mirror:
         mirror.execute("drop table _meta")
 
-    findings = told(filled, expect=0)
+    findings = told(filled, expect=5)
 
-    assert "the next run brings it up to date" in found(findings, "schema")
+    assert "has lost its own tables _meta" in found(findings, "schema")
     assert "are followed" in found(findings, "streams")
 
 

@@ -154,6 +154,9 @@ def damage(path: Path) -> None:
         pytest.param(put("a letter"), ("is not a SQLite file",), False, id="a short text"),
         pytest.param(foreign, ("is a SQLite file, but not a mirror",), False, id="a SQLite file of others"),
         pytest.param(statement("pragma user_version = 99"), ("newer delta-mirror", "schema 99"), False, id="a newer schema"),
+        pytest.param(statement("pragma user_version = -1"), ("schema -1", "backup"), False, id="a schema that never was"),
+        pytest.param(statement("drop table _tombstones"), ("has lost", "_tombstones", "backup"), True, id="without tombstones"),
+        pytest.param(statement("drop table _tables"), ("has lost", "_tables", "backup"), True, id="without a list of its tables"),
         pytest.param(
             statement("update _meta set value = 'example.com as somebody' where key = 'account'"),
             ("filled from example.com as somebody", f"as {CLIENT_ID}", "another name"),

@@ -107,17 +107,17 @@ def test_new_mirror_is_made_in_todays_form_and_says_by_which_program(path: Path)
 def test_table_and_column_that_a_mirror_lacks_are_added_and_recorded(path: Path) -> None:
     Mirror.open(path, now=lambda: NOON).close()
     with closing(sqlite3.connect(path)) as mirror:
-        mirror.execute("drop table _pauses")
+        mirror.execute("drop table _erased_dates")
         mirror.execute("insert into _streams (tenant_id, location_id, entity) values (11, 9, 'Client')")
         mirror.execute("alter table _streams drop column late")
         mirror.commit()
 
     Mirror.open(path, now=lambda: NOON + 60).close()
 
-    assert columns(path, "_pauses") == list(OWN_TABLES["_pauses"].columns)
+    assert columns(path, "_erased_dates") == list(OWN_TABLES["_erased_dates"].columns)
     with Reader.open(path) as reader:
         assert [(state.stream, state.late) for state in reader.read_streams()] == [(Stream(11, 9, "Client"), 0)]
-    assert record_of(path)[1:] == [(SCHEMA_VERSION, "2026-05-28T20:27:40Z", __version__, "added _streams.late, _pauses")]
+    assert record_of(path)[1:] == [(SCHEMA_VERSION, "2026-05-28T20:27:40Z", __version__, "added _streams.late, _erased_dates")]
 
 
 @pytest.mark.parametrize("form", OLDER)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delta_mirror.errors import MirrorFileError
-from delta_mirror.mirror.file import check_is_mirror, harden, open_for_reading, translated
+from delta_mirror.mirror.file import check_has_lost_nothing, check_is_mirror, harden, open_for_reading, translated
 
 STEP = 4096  # pages, mostly of 4 KiB, between two looks at whether to go on
 _INSTRUCTIONS = 1_000_000  # of SQLite's machine, a fraction of a second, between two looks while the copy is proved
@@ -37,11 +37,13 @@ def copy_mirror(path: Path, target: Path, watch: Callable[[int, int], None]) -> 
     *target* is the caller's to remove then.
 
     Raises:
-        MirrorFileError: there is no mirror at *path*, or it is damaged; a damaged one makes no copy that is worth having.
+        MirrorFileError: there is no mirror at *path*, or it is damaged or has lost tables of its own; such a one makes no copy
+            that is worth having.
         DiskFullError: no room for the copy, or a disk that fails.
     """
     with closing(open_for_reading(path)) as source:
         with translated(path):
+            check_has_lost_nothing(source, path)  # such a copy would be restored as a whole mirror
             source.execute("begin")
             last_seq = _last_seq(source)  # the first thing that is read fixes the state that all of the copy is of
         with translated(target), closing(sqlite3.connect(target, isolation_level=None)) as copy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delta_mirror.errors import MirrorFileError
-from delta_mirror.mirror.file import check_holds_no_traps, open_for_reading, translated
+from delta_mirror.mirror.file import check_has_lost_nothing, check_holds_no_traps, open_for_reading, translated
 from delta_mirror.mirror.place import resolved
 from delta_mirror.mirror.schema import missing
 
@@ -47,6 +47,7 @@ def examine_mirror(path: Path) -> Examined:
 def _trap(connection: sqlite3.Connection, path: Path) -> str | None:
     try:
         check_holds_no_traps(connection, path)
+        check_has_lost_nothing(connection, path)
     except MirrorFileError as error:
         return str(error)
     return None

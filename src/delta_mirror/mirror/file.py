@@ -29,6 +29,11 @@ APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
 SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
 FIRST_RUNS = "`sync deltas`, `sync full-starter`, or, for messages, `sync nexus ingest` or `receive`"
 PATIENCE = 30.0  # seconds to wait for a foreign program that locks the file
+# Own tables that mirrors of every form have.
+_EVER = (
+    *("_call_times", "_calls", "_changes", "_enums", "_meta", "_pauses", "_quarantine", "_runs", "_streams", "_tables"),
+    "_tombstones",
+)
 
 
 def own_time(epoch: float) -> str:
@@ -90,6 +95,7 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
             harden(connection)
             check_is_mirror(connection, path, or_empty=True)
             check_holds_no_traps(connection, path)
+            check_has_lost_nothing(connection, path)
             connection.execute("pragma journal_mode = wal")
             # Commits survive the death of the process; after a power failure the newest may be missing, whole.
             connection.execute("pragma synchronous = normal")
@@ -119,6 +125,7 @@ def open_as_it_is(path: Path, patience: float) -> sqlite3.Connection:
             harden(connection)
             check_is_mirror(connection, path, or_empty=False)
             check_holds_no_traps(connection, path)
+            check_has_lost_nothing(connection, path)
             _check_is_of_today(connection, path)
         except BaseException:
             connection.close()
@@ -192,11 +199,28 @@ def check_holds_no_traps(connection: sqlite3.Connection, path: Path) -> None:
             )
 
 
+def check_has_lost_nothing(connection: sqlite3.Connection, path: Path) -> None:
+    """Return if the file is empty or has the own tables that mirrors of every form have.
+
+    A later table is merely missing in an older mirror, and is added. These are missing only where somebody has dropped them, and
+    with them what was deleted, read or logged: made anew, empty, they would say that nothing was.
+
+    Raises:
+        MirrorFileError: some are not there.
+    """
+    there = {fold(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    lost = [name for name in _EVER if name not in there]
+    if lost and _number(connection, "pragma application_id"):
+        raise MirrorFileError(f"{path} has lost its own tables {', '.join(lost)}; put a backup in its place")
+
+
 def check_is_mirror(connection: sqlite3.Connection, path: Path, *, or_empty: bool) -> None:
     """Return if the file is a mirror of a version that this program knows, or, where allowed, has nothing in it."""
     application = _number(connection, "pragma application_id")
     version = _number(connection, "pragma user_version")
     if application == APPLICATION_ID:
+        if version < 1:
+            raise MirrorFileError(f"{path} says that it is of schema {version}, which there never was; put a backup in its place")
         if version > SCHEMA_VERSION:
             raise MirrorFileError(
                 f"{path} was written by a newer delta-mirror ({_program_of(connection)}schema {version}; this is {__version__}, "

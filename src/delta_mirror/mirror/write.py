@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +24,6 @@ from delta_mirror.core.erased import Erased
 from delta_mirror.core.mask import Mask
 from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
-from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import PATIENCE, open_as_it_is, open_for_writing, own_time, translated
 from delta_mirror.mirror.marks import IN_STREAM, Key, load_erased
 from delta_mirror.mirror.migrations import migrate
@@ -34,8 +33,6 @@ from delta_mirror.mirror.schema import Schema, has_table, quote
 from delta_mirror.mirror.transaction import Deletes, Terms, Transaction, numbers_of
 from delta_mirror.mirror.workspace import AS as STAGING
 from delta_mirror.mirror.workspace import READ_CACHE, attach
-
-_NEEDED_AS_IT_IS = ("_streams", "_calls", "_call_times", "_pauses", "_tables")  # for counting calls beside a run
 
 
 class Mirror:
@@ -118,13 +115,7 @@ class Mirror:
         Raises:
             MirrorFileError: there is none of today's form, or it cannot be written.
         """
-        connection = open_as_it_is(resolved(path), patience)
-        with ExitStack() as stack, translated(path):
-            stack.callback(connection.close)
-            if lost := [name for name in _NEEDED_AS_IT_IS if not has_table(connection, name)]:
-                raise MirrorFileError(f"{path} has lost its own tables {', '.join(lost)}; put a backup in its place")
-            stack.pop_all()
-        return cls(path, connection, "remove", {}, now)
+        return cls(path, open_as_it_is(resolved(path), patience), "remove", {}, now)
 
     def _migrate(self) -> None:
         with translated(self.path):
