@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from delta_mirror.cli.common import print_json
+from delta_mirror.cli.report import print_json
 from delta_mirror.config import load_config
 from delta_mirror.dds.export import read_table
 from delta_mirror.dds.export_tables import facts_of

@@ -14,15 +14,15 @@ from delta_mirror.cli.common import (
     examples,
     if_running_option,
     open_config,
-    print_json,
+    patience,
     told_to_stop,
     unless_busy,
     write_whatever_comes,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import tell, warn
-from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Share
+from delta_mirror.cli.report import hand_over, print_json
 from delta_mirror.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def link_command(said: "Globals", *, file: str, as_json: bool, if_running: str) 
     from delta_mirror.jobs.link import run_link
 
     config = open_config(said.config)
-    wait = -1.0 if if_running == "wait" else 0.0
+    wait = patience(if_running)
     with told_to_stop("call again") as stopped, _lines_of(file) as lines:
         report = unless_busy(lambda: run_link(config, lines, wait=wait, stop=stopped.event), if_running, stopped)
     if report is None:
@@ -143,10 +143,9 @@ def push_command(
     from delta_mirror.jobs.push import run_push
     from delta_mirror.jobs.push_report import PushWishes
 
-    wait = -1.0 if if_running == "wait" else 0.0
+    wait = patience(if_running)
     wishes = PushWishes(limit, dry_run, retry_failed, wait, None if deadline is None else float(deadline))
-    lines = said.verbose or said.log_format == "json"
-    share = Share("pushing", of="contacts", quiet=said.quiet, as_lines=lines)
+    share = Share("pushing", of="contacts", quiet=said.quiet, as_lines=said.as_lines)
     with told_to_stop("the next run goes on with the rest") as stopped, share:
 
         def watch(report: "PushReport") -> None:
@@ -160,13 +159,11 @@ def push_command(
     if not report.links and not said.quiet:
         tell("no record is tied to a contact; `sync accela link FILE` does that, or the key contact_id of a map")
     write_whatever_comes()
-    try:
-        # A pipe that nobody reads any more takes away neither the messages nor the exit code: cron needs both.
-        with as_far_as_read():
-            if as_json:
-                print_json(as_json_of(report))
-            else:
-                print_report(report, quiet=said.quiet, verbose=said.verbose)
-    finally:
-        complain_of(report)
+    hand_over(
+        as_json=as_json,
+        quiet=False,  # what failed is shown in any case
+        value=lambda: as_json_of(report),
+        text=lambda: print_report(report, quiet=said.quiet, verbose=said.verbose),
+        complaints=lambda: complain_of(report),
+    )
     return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)

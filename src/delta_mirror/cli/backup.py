@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.common import examples, open_config, print_json, told_to_stop
+from delta_mirror.cli.common import examples, open_config, told_to_stop
 from delta_mirror.cli.messages import printable, tell
 from delta_mirror.cli.progress import Share
+from delta_mirror.cli.report import print_json
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -33,8 +34,7 @@ def command(said: "Globals", *, file: Path, as_json: bool) -> int:
     from delta_mirror.jobs.backup import run_backup
     from delta_mirror.jobs.session import StoppedError
 
-    lines = said.verbose or said.log_format == "json"
-    share = Share("copying the mirror", of="pages", quiet=said.quiet, as_lines=lines)
+    share = Share("copying the mirror", of="pages", quiet=said.quiet, as_lines=said.as_lines)
     with told_to_stop("nothing was kept of the copy") as stopped, share as watch:
         try:
             report = run_backup(config, file, stop=stopped.event, watch=watch)

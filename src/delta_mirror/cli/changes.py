@@ -10,8 +10,9 @@ Invariants:
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -19,31 +20,28 @@ import click
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
     NUMBER,
-    Command,
     IdType,
     MomentType,
-    as_selection,
     examples,
     open_config,
-    print_json,
     selecting,
     write_whatever_comes,
 )
 from delta_mirror.cli.messages import complain, tell
+from delta_mirror.cli.report import print_json
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from delta_mirror.cli.main import Globals
     from delta_mirror.config import Config
     from delta_mirror.jobs.changes import Wanted
+    from delta_mirror.jobs.selection import Selection
     from delta_mirror.mirror.read import Logged
 
 LOGGED = (*ENTITIES, "NexusClient")
 
 
-def _selecting_what_is_logged(command: Command) -> Command:
+def _selecting_what_is_logged(command: Callable[..., int]) -> Callable[..., int]:
     return selecting(command, LOGGED)
 
 
@@ -72,9 +70,7 @@ def command(
     said: "Globals",
     *,
     entity: str | None,
-    tenants: tuple[int, ...],
-    locations: tuple[int, ...],
-    entities: tuple[str, ...],
+    selection: "Selection",
     since: int | None,
     ids: tuple[str, ...],
     run_id: int | None,
@@ -87,7 +83,8 @@ def command(
     """Show what changed: one line a change, field by field, oldest first."""
     from delta_mirror.jobs.changes import Wanted, follow_changes, read_changes
 
-    selection = as_selection(tenants, locations, (*entities, entity) if entity else entities)
+    if entity:
+        selection = replace(selection, entities=(*selection.entities, entity))
     wanted = Wanted(selection, ids, run_id, since, after)
     show = print_json_of if as_json else _text_printer(verbose=verbose or said.verbose)
     config = open_config(said.config)

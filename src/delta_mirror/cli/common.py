@@ -1,6 +1,5 @@
 """What several commands share: the configuration, the options that select streams, durations and dates, being told to stop."""
 
-import json
 import os
 import signal
 import sys
@@ -8,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from delta_mirror.cli.messages import plain, tell, warn
+from delta_mirror.cli.messages import tell, warn
 from delta_mirror.config import ENTITIES, Config, find_config, load_config, read_duration
 from delta_mirror.core.values import offset_of, read_ticks
 from delta_mirror.errors import BusyError
@@ -23,7 +23,6 @@ from delta_mirror.errors import BusyError
 if TYPE_CHECKING:
     from delta_mirror.core.model import Stream
     from delta_mirror.jobs.selection import Selection
-    from delta_mirror.mirror.read import Run
 
     _Number = click.ParamType[int]
     _Day = click.ParamType[date]
@@ -37,8 +36,6 @@ Done = TypeVar("Done")
 NUMBER = click.IntRange(min=0, max=2**63 - 1)  # what a column of SQLite holds
 EXIT_UNFINISHED = 3
 EXIT_CHECK_FAILED = 5
-
-_JSON = json.JSONEncoder(ensure_ascii=False)  # once: `json.dumps` would build one for every line of a listing
 
 
 def open_config(given: str | None) -> Config:
@@ -129,13 +126,20 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def selecting_streams(command: Command) -> Command:
-    """Add the options that select streams."""
+def selecting_streams(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that select streams; *command* is given the `selection`."""
     return selecting(command, ENTITIES)
 
 
-def selecting(command: Command, entities: Sequence[str]) -> Command:
-    """Add the options that select by tenant, location and one of *entities*."""
+def selecting(command: Callable[..., int], entities: Sequence[str]) -> Callable[..., int]:
+    """Add the options that select by tenant, location and one of *entities*; *command* is given the `selection`."""
+
+    @wraps(command)
+    def selected(
+        *args: object, tenants: tuple[int, ...], locations: tuple[int, ...], entities: tuple[str, ...], **said: object
+    ) -> int:
+        return command(*args, selection=as_selection(tenants, locations, entities), **said)
+
     for option in (
         click.option("--entity", "entities", multiple=True, type=click.Choice(entities), help="Only this entity (repeatable)."),
         click.option(
@@ -143,8 +147,16 @@ def selecting(command: Command, entities: Sequence[str]) -> Command:
         ),
         click.option("--tenant", "tenants", multiple=True, type=NUMBER, metavar="ID", help="Only this tenant (repeatable)."),
     ):
-        command = option(command)
-    return command
+        selected = option(selected)
+    return selected
+
+
+def reading_an_export(command: Callable[..., int]) -> Callable[..., int]:
+    """Add what says which files of which Starter Export are read: `source`, `selection` and `wanted_date`."""
+    by_date = click.option(
+        "--date", "wanted_date", type=DayType(), metavar="YYYYMMDD", help="This run, instead of the newest complete one."
+    )
+    return click.argument("source", required=False)(selecting_streams(by_date(command)))
 
 
 def if_running_option(command: Command) -> Command:
@@ -164,36 +176,22 @@ def writing_to_the_mirror(command: Command) -> Command:
     return if_running_option(deadline(command))
 
 
+def patience(if_running: str) -> float:
+    """Return how many seconds a run waits for another one that holds the mirror; below 0 it waits without end."""
+    return -1.0 if if_running == "wait" else 0.0
+
+
 def as_selection(tenants: tuple[int, ...], locations: tuple[int, ...], entities: tuple[str, ...]) -> "Selection":
-    """Return what the options of `selecting_streams` select."""
+    """Return what the options of `selecting` select."""
     from delta_mirror.jobs.selection import Selection
 
     return Selection(tenants, locations, entities)
-
-
-def run_as_json(run: "Run") -> dict[str, object]:
-    """Return one row of `_runs` as programs read it."""
-    return {
-        "id": run.id,
-        "command": run.command,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "outcome": run.outcome,
-        "calls": run.calls,
-        "pages": run.pages,
-        **run.counts.as_dict(),
-    }
 
 
 def write_whatever_comes() -> None:
     """Let standard output show a character that its encoding lacks as an escape, instead of ending the program."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def print_json(value: object) -> None:
-    """Write *value* as one line of JSON to standard output, which steers no terminal."""
-    sys.stdout.write(plain(_JSON.encode(value)) + "\n")
 
 
 class Stopped:

@@ -7,10 +7,9 @@ import click
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
     MomentType,
-    as_selection,
     examples,
     open_config,
-    print_json,
+    patience,
     selecting_streams,
     told_of_quarantine,
     told_to_stop,
@@ -18,13 +17,14 @@ from delta_mirror.cli.common import (
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, say_failure, tell, warn
-from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Watch
+from delta_mirror.cli.report import ended_as_json, hand_over
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.core.plan import Counts
     from delta_mirror.jobs.deltas import RunReport
+    from delta_mirror.jobs.selection import Selection
 
 
 @click.command(
@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 def command(
     said: "Globals",
     *,
-    tenants: tuple[int, ...],
-    locations: tuple[int, ...],
-    entities: tuple[str, ...],
+    selection: "Selection",
     since: int | None,
     dry_run: bool,
     as_json: bool,
@@ -64,9 +62,8 @@ def command(
     import delta_mirror.dds.transport  # noqa: F401
     from delta_mirror.jobs.deltas import Wishes, run_deltas
 
-    wishes = Wishes(as_selection(tenants, locations, entities), since, dry_run, -1.0 if if_running == "wait" else 0.0, deadline)
-    lines = said.verbose or said.log_format == "json"
-    with told_to_stop() as stopped, Watch(quiet=said.quiet, as_lines=lines) as watch:
+    wishes = Wishes(selection, since, dry_run, patience(if_running), deadline)
+    with told_to_stop() as stopped, Watch(quiet=said.quiet, as_lines=said.as_lines) as watch:
         report = unless_busy(lambda: run_deltas(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)
     if report is None:
         return stopped.exit_code
@@ -74,15 +71,13 @@ def command(
     if not said.quiet:  # nothing that was asked for is missing: nobody is to get mail for it
         for warning in report.warnings:
             warn(warning)
-    try:
-        # A pipe that nobody reads any more takes away neither the messages nor the exit code: cron needs both.
-        with as_far_as_read():
-            if as_json:
-                print_json(_as_json(report))
-            elif not said.quiet:
-                _print(report, dry_run=dry_run)
-    finally:
-        _complain(report)
+    hand_over(
+        as_json=as_json,
+        quiet=said.quiet,
+        value=lambda: _as_json(report),
+        text=lambda: _print(report, dry_run=dry_run),
+        complaints=lambda: _complain(report),
+    )
     return stopped.exit_code or (0 if report.is_excused else EXIT_UNFINISHED)
 
 
@@ -132,17 +127,8 @@ def _told(counts: "Counts") -> str:
 
 def _as_json(report: "RunReport") -> dict[str, object]:
     """Return the run's row of `_runs`, with its streams."""
-    from delta_mirror.mirror.file import own_time
-
     return {
-        "id": report.id,
-        "command": "deltas",
-        "started_at": own_time(report.started_at),
-        "ended_at": own_time(report.ended_at),
-        "outcome": report.outcome,
-        "calls": report.calls,
-        "pages": report.pages,
-        **report.counts.as_dict(),
+        **ended_as_json(report, "deltas", calls=report.calls, pages=report.pages, counts=report.counts),
         "streams": [
             {
                 **each.stream._asdict(),

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.common import EXIT_CHECK_FAILED, examples, print_json, read_config, write_whatever_comes
+from delta_mirror.cli.common import EXIT_CHECK_FAILED, examples, read_config, write_whatever_comes
 from delta_mirror.cli.messages import printable
 from delta_mirror.cli.output import as_far_as_read
+from delta_mirror.cli.report import print_json
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals

@@ -10,13 +10,14 @@ from delta_mirror.cli.common import (
     Stopped,
     examples,
     open_config,
-    print_json,
+    patience,
     told_to_stop,
     unless_busy,
     write_whatever_comes,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell, warn
+from delta_mirror.cli.report import print_json
 from delta_mirror.config import MAPPED_ENTITIES
 from delta_mirror.errors import RefusedError
 
@@ -68,7 +69,7 @@ def command(
     from delta_mirror.jobs.erase import AGAIN, EraseWishes, run_erase
 
     write_whatever_comes()
-    wait = -1.0 if if_running == "wait" else 0.0
+    wait = patience(if_running)
     wishes = EraseWishes(entity, id_, tenants, dry_run, wait, deadline)
     # Before signals are caught: Ctrl-C at the question is an answer.
     if not yes and not dry_run and unless_busy(lambda: _is_meant(config, wishes), if_running, Stopped()) is None:

@@ -7,24 +7,23 @@ import click
 
 from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
-    DayType,
-    as_selection,
     examples,
     open_config,
-    print_json,
-    selecting_streams,
+    patience,
+    reading_an_export,
     told_of_quarantine,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell, warn
-from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import FileWatch
+from delta_mirror.cli.report import ended_as_json, hand_over
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.jobs.baseline import BaselineReport
+    from delta_mirror.jobs.selection import Selection
     from delta_mirror.mirror.baseline import Loaded
 
 EXIT_REFUSED = 2
@@ -39,9 +38,7 @@ EXIT_REFUSED = 2
         "sync full-starter --date 20260501 --entity Client     one run of several, one entity of it",
     ),
 )
-@click.argument("source", required=False)
-@selecting_streams
-@click.option("--date", "wanted_date", type=DayType(), metavar="YYYYMMDD", help="This run, instead of the newest complete one.")
+@reading_an_export
 @click.option("--force", is_flag=True, help="Load an export although it is old, much smaller than the mirror, or lacks a table.")
 @click.option("--dry-run", is_flag=True, help="Read and compare, say what would change, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The run as one JSON object.")
@@ -51,9 +48,7 @@ def command(
     said: "Globals",
     *,
     source: str | None,
-    tenants: tuple[int, ...],
-    locations: tuple[int, ...],
-    entities: tuple[str, ...],
+    selection: "Selection",
     wanted_date: date | None,
     force: bool,
     dry_run: bool,
@@ -69,13 +64,10 @@ def command(
     config = open_config(said.config)  # first: a refusal need not wait for all that a run imports
     from delta_mirror.jobs.baseline import Wishes, run_baseline
 
-    wait = -1.0 if if_running == "wait" else 0.0
-    selection = as_selection(tenants, locations, entities)
-    wishes = Wishes(source, selection, wanted_date, force, dry_run, wait, deadline)
-    lines = said.verbose or said.log_format == "json"
+    wishes = Wishes(source, selection, wanted_date, force, dry_run, patience(if_running), deadline)
     with (
         told_to_stop("what was not loaded is as it was") as stopped,
-        FileWatch(quiet=said.quiet, as_lines=lines) as watch,
+        FileWatch(quiet=said.quiet, as_lines=said.as_lines) as watch,
     ):
         report = unless_busy(lambda: run_baseline(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)
     if report is None:
@@ -84,14 +76,13 @@ def command(
     if not said.quiet:
         for warning in report.warnings:
             warn(warning)
-    try:
-        with as_far_as_read():
-            if as_json:
-                print_json(_as_json(report))
-            elif not said.quiet:
-                _print(report, dry_run=dry_run)
-    finally:
-        _complain(report)
+    hand_over(
+        as_json=as_json,
+        quiet=said.quiet,
+        value=lambda: _as_json(report),
+        text=lambda: _print(report, dry_run=dry_run),
+        complaints=lambda: _complain(report),
+    )
     return stopped.exit_code or _exit_code(report)
 
 
@@ -181,17 +172,9 @@ def _complain(report: "BaselineReport") -> None:
 def _as_json(report: "BaselineReport") -> dict[str, object]:
     """Return the run's row of `_runs`, with its streams; `id` is null where the run has changed nothing."""
     from delta_mirror.core.plan import Counts
-    from delta_mirror.mirror.file import own_time
 
     return {
-        "id": report.id,
-        "command": "full-starter",
-        "started_at": own_time(report.started_at),
-        "ended_at": own_time(report.ended_at),
-        "outcome": report.outcome,
-        "calls": report.calls,
-        "pages": 0,
-        **report.counts.as_dict(),
+        **ended_as_json(report, "full-starter", calls=report.calls, pages=0, counts=report.counts),
         "streams": [
             {
                 **each.stream._asdict(),

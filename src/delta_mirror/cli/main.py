@@ -55,6 +55,11 @@ class Globals:
     quiet: bool
     log_format: str
 
+    @property
+    def as_lines(self) -> bool:
+        """Whether progress is told in lines of its own, and not in one that is written over."""
+        return self.verbose or self.log_format == "json"
+
 
 class Commands(click.Group):
     """The commands, each imported when it is called; their short help stands here so that `--help` imports none."""

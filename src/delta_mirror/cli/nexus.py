@@ -8,7 +8,7 @@ from delta_mirror.cli.common import (
     EXIT_UNFINISHED,
     examples,
     open_config,
-    print_json,
+    patience,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
@@ -16,8 +16,8 @@ from delta_mirror.cli.common import (
 from delta_mirror.cli.messages import complain, tell
 from delta_mirror.cli.nexus_receive import receive
 from delta_mirror.cli.nexus_text import complain_of_quarantine, number_of, outcomes_of, told
-from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Watch
+from delta_mirror.cli.report import ended_as_json, hand_over
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -64,11 +64,10 @@ def ingest(
     config = open_config(said.config)
     from delta_mirror.jobs.ingest import Wishes, run_ingest
 
-    wishes = Wishes(paths, dry_run, -1.0 if if_running == "wait" else 0.0, deadline)
-    lines = said.verbose or said.log_format == "json"
+    wishes = Wishes(paths, dry_run, patience(if_running), deadline)
     with (
         told_to_stop("the same files can be read again without harm") as stopped,
-        Watch(quiet=said.quiet, as_lines=lines) as watch,
+        Watch(quiet=said.quiet, as_lines=said.as_lines) as watch,
     ):
 
         def note(report: "IngestReport") -> None:
@@ -79,17 +78,20 @@ def ingest(
         return stopped.exit_code
     for news in report.said:
         tell(news)
-    try:
-        with as_far_as_read():
-            if as_json:
-                print_json(_as_json(report))
-            elif not said.quiet:
-                _print(report, dry_run=dry_run)
-    finally:
-        for trouble in report.trouble:
-            complain(trouble)
-        complain_of_quarantine(report.tallied)
+    hand_over(
+        as_json=as_json,
+        quiet=said.quiet,
+        value=lambda: _as_json(report),
+        text=lambda: _print(report, dry_run=dry_run),
+        complaints=lambda: _complain(report),
+    )
     return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
+
+
+def _complain(report: "IngestReport") -> None:
+    for trouble in report.trouble:
+        complain(trouble)
+    complain_of_quarantine(report.tallied)
 
 
 def _print(report: "IngestReport", *, dry_run: bool) -> None:
@@ -102,18 +104,10 @@ def _print(report: "IngestReport", *, dry_run: bool) -> None:
 def _as_json(report: "IngestReport") -> dict[str, object]:
     """Return the run's row of `_runs`, with its messages by outcome."""
     from delta_mirror.jobs.ingest import COMMAND
-    from delta_mirror.mirror.file import own_time
 
     tallied = report.tallied
     return {
-        "id": report.id,
-        "command": COMMAND,
-        "started_at": own_time(report.started_at),
-        "ended_at": own_time(report.ended_at),
-        "outcome": report.outcome,
-        "calls": 0,
-        "pages": 0,
-        **tallied.counts().as_dict(),
+        **ended_as_json(report, COMMAND, calls=0, pages=0, counts=tallied.counts()),
         "files": report.files,
         "messages": outcomes_of(tallied),
         "trouble": report.trouble,

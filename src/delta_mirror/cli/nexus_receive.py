@@ -9,15 +9,15 @@ from delta_mirror.cli.common import (
     DurationType,
     examples,
     open_config,
-    print_json,
+    patience,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, tell, warn
 from delta_mirror.cli.nexus_text import complain_of_quarantine, number_of, outcomes_of, told
-from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import Watch
+from delta_mirror.cli.report import ended_as_json, hand_over
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -55,9 +55,8 @@ def receive(said: "Globals", *, most: int | None, quiet: int, as_json: bool, if_
     config = open_config(said.config)
     from delta_mirror.jobs.receive import Wishes, run_receive
 
-    wishes = Wishes(most, quiet, -1.0 if if_running == "wait" else 0.0, deadline)
-    lines = said.verbose or said.log_format == "json"
-    with told_to_stop("what is left comes in the next run") as stopped, Watch(quiet=said.quiet, as_lines=lines) as watch:
+    wishes = Wishes(most, quiet, patience(if_running), deadline)
+    with told_to_stop("what is left comes in the next run") as stopped, Watch(quiet=said.quiet, as_lines=said.as_lines) as watch:
 
         def note(report: "ReceiveReport") -> None:
             watch.note("nexus", report.batches, "batches", report.stored.messages, "messages")
@@ -70,21 +69,20 @@ def receive(said: "Globals", *, most: int | None, quiet: int, as_json: bool, if_
     if not said.quiet:  # nothing that was asked for is missing: nobody is to get mail for it
         for warning in report.warnings:
             warn(warning)
-    try:
-        with as_far_as_read():
-            if as_json:
-                print_json(_as_json(report))
-            elif not said.quiet:
-                _print(report)
-    finally:
-        for trouble in report.trouble:
-            complain(trouble)
-        complain_of_quarantine(report.stored)
-        _complain_of_dead_letters(report)
+    hand_over(
+        as_json=as_json,
+        quiet=said.quiet,
+        value=lambda: _as_json(report),
+        text=lambda: _print(report),
+        complaints=lambda: _complain(report),
+    )
     return stopped.exit_code or (0 if report.is_whole else EXIT_UNFINISHED)
 
 
-def _complain_of_dead_letters(report: "ReceiveReport") -> None:
+def _complain(report: "ReceiveReport") -> None:
+    for trouble in report.trouble:
+        complain(trouble)
+    complain_of_quarantine(report.stored)
     if report.has_dead_letters:
         complain(
             "the broker has given messages up (its dead letters), after too many deliveries or because they grew too old. They "
@@ -108,17 +106,9 @@ def _print(report: "ReceiveReport") -> None:
 def _as_json(report: "ReceiveReport") -> dict[str, object]:
     """Return the run's row of `_runs`, with its messages by outcome and by what the broker was told."""
     from delta_mirror.jobs.receive import COMMAND
-    from delta_mirror.mirror.file import own_time
 
     return {
-        "id": report.id,
-        "command": COMMAND,
-        "started_at": own_time(report.started_at),
-        "ended_at": own_time(report.ended_at),
-        "outcome": report.outcome,
-        "calls": report.calls,
-        "pages": report.batches,
-        **report.stored.counts().as_dict(),
+        **ended_as_json(report, COMMAND, calls=report.calls, pages=report.batches, counts=report.stored.counts()),
         "messages": outcomes_of(report.stored),
         "completed": report.completed,
         "unlocked": report.unlocked,

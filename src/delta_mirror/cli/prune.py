@@ -9,13 +9,14 @@ from delta_mirror.cli.common import (
     DurationType,
     examples,
     open_config,
-    print_json,
+    patience,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain
 from delta_mirror.cli.progress import Share
+from delta_mirror.cli.report import print_json
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -58,10 +59,9 @@ def command(said: "Globals", *, older_than: int, dry_run: bool, as_json: bool, i
     config = open_config(said.config)
     from delta_mirror.jobs.prune import PruneWishes, run_prune
 
-    wait = -1.0 if if_running == "wait" else 0.0
+    wait = patience(if_running)
     wishes = PruneWishes(float(older_than), dry_run, wait, None if deadline is None else float(deadline))
-    lines = said.verbose or said.log_format == "json"
-    share = Share("pruning", of="entries", quiet=said.quiet, as_lines=lines)
+    share = Share("pruning", of="entries", quiet=said.quiet, as_lines=said.as_lines)
     with told_to_stop("the next run goes on with the rest") as stopped, share as watch:
         report = unless_busy(lambda: run_prune(config, wishes, stop=stopped.event, watch=watch), if_running, stopped)
     if report is None:

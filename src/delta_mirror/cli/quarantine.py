@@ -10,13 +10,13 @@ from delta_mirror.cli.common import (
     examples,
     if_running_option,
     open_config,
-    print_json,
-    run_as_json,
+    patience,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, plain, printable, say_failure, tell
+from delta_mirror.cli.report import print_json, run_as_json
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
@@ -89,7 +89,7 @@ def retry_command(said: "Globals", *, ids: tuple[str, ...], as_json: bool, if_ru
     from delta_mirror.jobs.quarantine import retry_quarantined
 
     config = open_config(said.config)
-    wait = -1.0 if if_running == "wait" else 0.0
+    wait = patience(if_running)
     with told_to_stop("the rest is in quarantine still") as stopped:
         report = unless_busy(
             lambda: retry_quarantined(config, ids, wait=wait, time_limit=deadline, stop=stopped.event), if_running, stopped
@@ -121,7 +121,7 @@ def drop_command(said: "Globals", *, ids: tuple[str, ...], if_running: str) -> i
     from delta_mirror.jobs.quarantine import drop_quarantined
 
     config = open_config(said.config)
-    wait = -1.0 if if_running == "wait" else 0.0
+    wait = patience(if_running)
     with told_to_stop("nothing is left half done") as stopped:
         dropped = unless_busy(lambda: drop_quarantined(config, ids, wait=wait, stop=stopped.event), if_running, stopped)
     if not said.quiet:

@@ -11,13 +11,13 @@ from delta_mirror.cli.common import (
     as_selection,
     examples,
     open_config,
-    print_json,
-    run_as_json,
+    patience,
     told_to_stop,
     unless_busy,
     writing_to_the_mirror,
 )
 from delta_mirror.cli.messages import complain, printable, say_failure, tell
+from delta_mirror.cli.report import print_json, run_as_json
 from delta_mirror.config import ENTITIES
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def command(
 
     config = open_config(said.config)
     selection = as_selection(tenants, locations, ())
-    wait = -1.0 if if_running == "wait" else 0.0
+    wait = patience(if_running)
     with told_to_stop("call again for the records that were not asked for") as stopped:
         report = unless_busy(
             lambda: run_refetch(config, entity, ids, selection, wait=wait, time_limit=deadline, stop=stopped.event),

@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.common import (
-    EXIT_CHECK_FAILED,
-    EXIT_UNFINISHED,
-    DurationType,
-    as_selection,
-    examples,
-    open_config,
-    print_json,
-    selecting_streams,
-)
+from delta_mirror.cli.common import EXIT_CHECK_FAILED, EXIT_UNFINISHED, DurationType, examples, open_config, selecting_streams
 from delta_mirror.cli.messages import complain
+from delta_mirror.cli.report import print_json, run_as_json
 
 if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
+    from delta_mirror.jobs.selection import Selection
     from delta_mirror.jobs.status import Status, StreamStatus
     from delta_mirror.mirror.mask_state import MaskState
     from delta_mirror.mirror.read import NexusTally
@@ -41,9 +34,7 @@ if TYPE_CHECKING:
 def command(
     said: "Globals",
     *,
-    tenants: tuple[int, ...],
-    locations: tuple[int, ...],
-    entities: tuple[str, ...],
+    selection: "Selection",
     max_age: int | None,
     verbose: bool,
     as_json: bool,
@@ -52,7 +43,6 @@ def command(
     from delta_mirror.jobs.status import read_status
 
     now = time.time()
-    selection = as_selection(tenants, locations, entities)
     status = read_status(open_config(said.config), now, selection)
     if as_json:
         print_json(_as_json(status))
@@ -60,7 +50,7 @@ def command(
         from delta_mirror.cli.status_text import show
 
         show(status, now, verbose=verbose or said.verbose)
-    return _check(status, max_age, is_selected=bool(tenants or locations or entities))
+    return _check(status, max_age, is_selected=not selection.is_everything)
 
 
 def _check(status: "Status", max_age: int | None, *, is_selected: bool) -> int:
@@ -93,18 +83,7 @@ def _as_json(status: "Status") -> dict[str, object]:
         "mirror": status.mirror,
         "streams": [_stream_as_json(each) for each in status.streams],
         "quarantine": status.quarantine,
-        "last_run": None
-        if run is None
-        else {
-            "id": run.id,
-            "command": run.command,
-            "started_at": run.started_at,
-            "ended_at": run.ended_at,
-            "outcome": run.outcome,
-            "calls": run.calls,
-            "pages": run.pages,
-            **run.counts.as_dict(),
-        },
+        "last_run": None if run is None else run_as_json(run),
         **({} if status.nexus is None else {"nexus": _nexus_as_json(status.nexus)}),
         **({} if status.accela is None else {"accela": asdict(status.accela)}),
         **({} if status.erased is None else {"erased": asdict(status.erased)}),

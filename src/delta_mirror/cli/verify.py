@@ -17,11 +17,10 @@ from delta_mirror.cli.changes_text import WIDTH_ON_A_TERMINAL, fields_as_text
 from delta_mirror.cli.common import (
     EXIT_CHECK_FAILED,
     EXIT_UNFINISHED,
-    DayType,
-    as_selection,
     examples,
     open_config,
-    selecting_streams,
+    patience,
+    reading_an_export,
     told_to_stop,
     unless_busy,
     write_whatever_comes,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from delta_mirror.cli.main import Globals
     from delta_mirror.core.drift import Drift
     from delta_mirror.core.model import Stream
+    from delta_mirror.jobs.selection import Selection
     from delta_mirror.jobs.verify import Verified, VerifyReport
 
 EXIT_REFUSED = 2
@@ -50,9 +50,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
         "sync verify /exports --json --show-values  for a program, with both values of each field",
     ),
 )
-@click.argument("source", required=False)
-@selecting_streams
-@click.option("--date", "wanted_date", type=DayType(), metavar="YYYYMMDD", help="This run, instead of the newest complete one.")
+@reading_an_export
 @click.option("--repair", is_flag=True, help="Fetch the records that differ anew; each is one call of the location's day.")
 @click.option("--show-values", is_flag=True, help="Show values: those of the mirror, then those of the export.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -62,9 +60,7 @@ def command(
     said: "Globals",
     *,
     source: str | None,
-    tenants: tuple[int, ...],
-    locations: tuple[int, ...],
-    entities: tuple[str, ...],
+    selection: "Selection",
     wanted_date: date | None,
     repair: bool,
     show_values: bool,
@@ -80,9 +76,7 @@ def command(
     config = open_config(said.config)  # first: a refusal need not wait for all that a run imports
     from delta_mirror.jobs.verify import Wishes, run_verify
 
-    wait = -1.0 if if_running == "wait" else 0.0
-    wishes = Wishes(source, as_selection(tenants, locations, entities), wanted_date, repair, wait, deadline)
-    lines = said.verbose or said.log_format == "json"
+    wishes = Wishes(source, selection, wanted_date, repair, patience(if_running), deadline)
     with tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8", errors="surrogateescape") as listed:
 
         def note(stream: "Stream", drift: "Drift") -> None:
@@ -90,7 +84,7 @@ def command(
 
         with (
             told_to_stop("what was not compared is not known") as stopped,
-            FileWatch(quiet=said.quiet, as_lines=lines) as watch,
+            FileWatch(quiet=said.quiet, as_lines=said.as_lines) as watch,
         ):
             report = unless_busy(
                 lambda: run_verify(config, wishes, found=note, stop=stopped.event, watch=watch), if_running, stopped

@@ -21,6 +21,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import DAY, EPOCH, SECOND
 from delta_mirror.errors import DiskFullError, ExportError, RefusedError, UnfinishedError
+from delta_mirror.jobs.outcome import EndedRun
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import StoppedError, deadline, open_mirror, open_session, unless_stopped
 from delta_mirror.jobs.starter import Part, Place, Starter, Watch, check_source, folder_for_work, open_starter, refuse_future
@@ -63,19 +64,11 @@ class Report:
 
 
 @dataclass(slots=True)
-class BaselineReport:
-    """What became of a run; `id` is None where it has changed nothing.
+class BaselineReport(EndedRun):
+    """What became of a run; `notes` say what was passed over."""
 
-    `trouble` is what kept the whole of it from being done, beside what the streams report; `notes` say what was passed over.
-    """
-
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
     streams: list[Report] = field(default_factory=list)
     calls: int = 0
-    trouble: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

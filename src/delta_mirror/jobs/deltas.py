@@ -24,7 +24,7 @@ from delta_mirror.core.window import REACH
 from delta_mirror.errors import StreamRefusedError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading, Report
 from delta_mirror.jobs.enums import refresh_enums
-from delta_mirror.jobs.outcome import outcome_of_run
+from delta_mirror.jobs.outcome import EndedRun, outcome_of_run
 from delta_mirror.jobs.rehearsal import Rehearsal
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_session, unless_stopped, work_through
@@ -34,20 +34,15 @@ from delta_mirror.mirror.write import Mirror
 
 
 @dataclass(slots=True)
-class RunReport:
-    """What became of a run. `trouble` is what kept the whole of it from being done, beside what the streams report.
+class RunReport(EndedRun):
+    """What became of a run.
 
-    `expected` is what did so within the maintenance window of the service, which explains it. `warnings` are what went wrong
-    beside the streams and keeps nothing from being done.
+    `expected` is trouble within the maintenance window of the service, which explains it. `warnings` are what went wrong beside
+    the streams and keeps nothing from being done.
     """
 
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
     streams: list[Report] = field(default_factory=list)
     calls: int = 0
-    trouble: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

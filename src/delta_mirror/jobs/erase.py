@@ -22,6 +22,7 @@ from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.links import NEXUS
 from delta_mirror.core.plan import Counts
 from delta_mirror.errors import BusyError, RefusedError, UnfinishedError
+from delta_mirror.jobs.outcome import EndedRun
 from delta_mirror.jobs.selection import stored_id
 from delta_mirror.jobs.session import StoppedError, deadline, interruptible, open_mirror
 from delta_mirror.mirror.clear import check_room, empty_wal, overwrite_what_goes, write_anew
@@ -63,21 +64,15 @@ class EraseWishes:
 
 
 @dataclass(slots=True)
-class EraseReport:
-    """What became of a run; `id` is None where it has written nothing.
+class EraseReport(EndedRun):
+    """What became of a run.
 
     `persons` is what was held, by tenant. `naming` is where records of others name the person. `size` is of the file, in bytes.
-    `trouble` is what kept the whole of it from being done.
     """
 
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
     persons: dict[Person, Removed] = field(default_factory=dict)
     naming: list[Naming] = field(default_factory=list)
     size: int = 0
-    trouble: list[str] = field(default_factory=list)
 
     @property
     def was_held(self) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from delta_mirror.config import Config
 from delta_mirror.jobs.intake import Intake, Tallied, make_tables
+from delta_mirror.jobs.outcome import EndedRun
 from delta_mirror.jobs.session import StoppedError, deadline, open_mirror, unless_stopped
 from delta_mirror.mirror.write import Mirror
 from delta_mirror.nexus.delivery import Delivery
@@ -28,18 +29,13 @@ BATCH_BYTES = 16 << 20  # of their bodies: pictures are large
 
 
 @dataclass(slots=True)
-class IngestReport:
-    """What became of a run. `files` counts those that were begun; `trouble` is what kept the whole of it from being done."""
+class IngestReport(EndedRun):
+    """What became of a run. `files` counts those that were begun."""
 
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
     files: int = 0
     of_files: int = 0
     tallied: Tallied = field(default_factory=Tallied)
     said: list[str] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:

@@ -17,6 +17,7 @@ from delta_mirror.config import Config
 from delta_mirror.core.links import NEXUS
 from delta_mirror.errors import RefusedError
 from delta_mirror.jobs.due import read_maps
+from delta_mirror.jobs.outcome import EndedRun
 from delta_mirror.jobs.session import deadline, open_mirror
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.prune import Pruned, prune
@@ -37,16 +38,11 @@ class PruneWishes:
 
 
 @dataclass(slots=True)
-class PruneReport:
-    """What became of a run. `before` is the time before which an entry is old; `trouble` what kept the whole from being done."""
+class PruneReport(EndedRun):
+    """What became of a run. `before` is the time before which an entry is old."""
 
-    before: str
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
+    before: str = ""
     pruned: Pruned = field(default_factory=Pruned)
-    trouble: list[str] = field(default_factory=list)
 
 
 def run_prune(
@@ -72,7 +68,7 @@ def run_prune(
     with ExitStack() as stack:
         started_at = now()
         before = max(0.0, started_at - wishes.older_than)
-        report = PruneReport(own_time(before), started_at=started_at)
+        report = PruneReport(before=own_time(before), started_at=started_at)
         stack.enter_context(deadline(wishes.time_limit, stop, report.trouble, "the next run goes on with the rest"))
         mirror = stack.enter_context(open_mirror(config, stop=stop, wait=wishes.wait, dry_run=wishes.dry_run, now=now))
         if wishes.dry_run:

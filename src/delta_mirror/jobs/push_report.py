@@ -8,6 +8,7 @@ Invariants:
 from dataclasses import dataclass, field
 
 from delta_mirror.core.links import Link, Who
+from delta_mirror.jobs.outcome import EndedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,13 @@ class Pushed:
 
 
 @dataclass(slots=True)
-class PushReport:
-    """What became of a run. `trouble` is what kept the whole of it from being done, `waiting` how many a limit has left over.
+class PushReport(EndedRun):
+    """What became of a run. `waiting` is how many a limit has left over.
 
     `rivals` are records that claim one contact, `absent` links of records that the mirror does not hold, `unmapped` links of
     entities without a map.
     """
 
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
     calls: int = 0
     links: int = 0
     due: int = 0
@@ -65,7 +62,6 @@ class PushReport:
     rivals: list[Who] = field(default_factory=list)
     absent: int = 0
     unmapped: dict[str, int] = field(default_factory=dict)
-    trouble: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:

@@ -25,6 +25,7 @@ from delta_mirror.config import Config
 from delta_mirror.errors import LimitedError, UnfinishedError
 from delta_mirror.jobs.inhand import InHand
 from delta_mirror.jobs.intake import Intake, Tallied, make_tables
+from delta_mirror.jobs.outcome import EndedRun
 from delta_mirror.jobs.session import StoppedError, deadline, doubt_clock, interruptible, open_mirror
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.read import DEAD_LETTERS
@@ -59,19 +60,15 @@ class Wishes:
 
 
 @dataclass(slots=True)
-class ReceiveReport:
+class ReceiveReport(EndedRun):
     """What became of a run.
 
     `stored` counts messages by what storing them gave, `completed`, `unlocked` and `lost` (the lock was lost, and the message
     comes again) by what the broker was told. `often` counts those that had been delivered OFTEN times and more, `most_often` is
-    how often the most delivered one was. `said` has which columns were made, `trouble` what kept the whole of it from being done,
-    `warnings` what did not.
+    how often the most delivered one was. `said` has which columns were made, `warnings` what went wrong and kept nothing from
+    being done.
     """
 
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
     calls: int = 0
     batches: int = 0
     stored: Tallied = field(default_factory=Tallied)
@@ -82,7 +79,6 @@ class ReceiveReport:
     most_often: int = 0
     has_dead_letters: bool = False
     said: list[str] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -15,6 +15,11 @@ class Selection:
     locations: tuple[int, ...] = ()
     entities: tuple[str, ...] = ()
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing was selected, and so everything is meant."""
+        return not (self.tenants or self.locations or self.entities)
+
     def takes(self, stream: Stream) -> bool:
         """Return whether *stream* is selected."""
         return (

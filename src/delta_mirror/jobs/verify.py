@@ -24,7 +24,7 @@ from delta_mirror.core.model import Stream
 from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.errors import RefusedError, UnfinishedError
-from delta_mirror.jobs.outcome import outcome_of_run
+from delta_mirror.jobs.outcome import EndedRun, outcome_of_run
 from delta_mirror.jobs.refetch import Refetched, refetch_records
 from delta_mirror.jobs.selection import Selection
 from delta_mirror.jobs.session import Session, StoppedError, deadline, open_mirror, open_session
@@ -87,21 +87,15 @@ class Verified:
 
 
 @dataclass(slots=True)
-class VerifyReport:
-    """What became of a run; `id` is None where nothing could be compared, and so nothing was written.
+class VerifyReport(EndedRun):
+    """What became of a run, which writes nothing where nothing can be compared.
 
-    `trouble` is what kept the whole of it from being done, `notes` say what was passed over, `repairs` what became of each record
-    that was fetched anew.
+    `notes` say what was passed over, `repairs` what became of each record that was fetched anew.
     """
 
-    id: int | None = None
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    outcome: str = "done"
     streams: list[Verified] = field(default_factory=list)
     calls: int = 0
     pages: int = 0
-    trouble: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     repairs: list[Refetched] = field(default_factory=list)
 
