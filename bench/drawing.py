@@ -12,14 +12,18 @@ WIDTH, HEIGHT = 380, 260  # of a panel, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 24, 24, 64, 44  # what is kept free around its curve
 
 STYLE = """
-    svg { --ground: #ffffff; --ink: #1f2328; --pale: #d1d9e0; --curve: #0969da }
-    @media (prefers-color-scheme: dark) { svg { --ground: #0d1117; --ink: #f0f6fc; --pale: #3d444d; --curve: #4493f8 } }
-    .ground { fill: var(--ground) }
-    text { fill: var(--ink); font: 12px sans-serif; text-anchor: middle }
+    text { fill: #1f2328; font: 12px sans-serif; text-anchor: middle }
     .name { font-weight: bold }
-    .grid { stroke: var(--pale) }
-    .curve { fill: none; stroke: var(--curve); stroke-width: 2 }
-    circle { fill: var(--curve) }
+    .ground { fill: #ffffff }
+    .floor { stroke: #818b98 }
+    .curve { fill: none; stroke: #0969da; stroke-width: 2 }
+    circle { fill: #0969da }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #f0f6fc }
+      .ground { fill: #0d1117 }
+      .curve { stroke: #4493f8 }
+      circle { fill: #4493f8 }
+    }
 """
 
 
@@ -58,7 +62,7 @@ def _drawn(panel: Panel) -> list[str]:
     places = [(across(size), floor - value / highest * (floor - ceiling)) for size, value in panel.points]
     lines = [
         f'<text x="{WIDTH / 2:.0f}" y="46">{escape(panel.name)}</text>',
-        f'<path class="grid" d="M{LEFT} {floor}H{WIDTH - RIGHT}"/>',
+        f'<path class="floor" d="M{LEFT} {floor}H{WIDTH - RIGHT}"/>',
         f'<polyline class="curve" points="{" ".join(f"{x:.0f},{y:.0f}" for x, y in places)}"/>',
     ]
     for (x, y), (size, value) in zip(places, panel.points, strict=True):

@@ -163,7 +163,8 @@ def curve(sizes: Sequence[int], drawing: Path | None) -> None:
         written_panel = Panel(
             "KiB written a record", [(each.records, each.a_record(lambda took: took.written)) for each in points], "{:.1f}"
         )
-        drawing.write_text(draw("What a record costs, by the number of records drained", [cost, written_panel]))
+        title = "What a record costs, by the number of records drained"
+        drawing.write_text(draw(title, [cost, written_panel]), encoding="utf-8")
 
 
 def drain(size: int) -> Drained:
