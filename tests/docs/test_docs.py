@@ -40,6 +40,7 @@ FOREIGN_OPTIONS = {
     "--sales",
     "--seed",
     "--sizes",
+    "--svg",
 }
 
 

@@ -1,12 +1,14 @@
-"""The tables of docs/performance.md that set the program beside others show what `make peers` runs."""
+"""The tables of docs/performance.md show what is run, and its drawing shows what is in the table."""
 
 import ast
 import re
+from xml.etree import ElementTree
 
 from documents import ROOT, rows, section
 
 PEERS = ROOT / "bench" / "peers"
 PERFORMANCE = ROOT / "docs" / "performance.md"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def worlds() -> list[str]:
@@ -33,3 +35,13 @@ def test_table_of_times_has_a_row_for_each_tool_at_each_step() -> None:
 
 def test_small_worlds_have_a_verdict_for_each_tool() -> None:
     assert {len(row) for row in rows(section(PERFORMANCE, "Small worlds"))} == {1 + len(tools())}
+
+
+def test_drawn_curve_has_the_points_of_its_table() -> None:
+    drawn = ElementTree.parse(ROOT / "docs" / "scale.svg")
+    values = [text.text for text in drawn.iter(f"{SVG}text") if text.get("class") == "value"]
+    table = rows(section(PERFORMANCE, "The curve"))
+
+    assert "(scale.svg)" in section(PERFORMANCE, "The curve"), "it is shown beside it"
+    assert len(table) > 3
+    assert values == [row[2] for row in table] + [row[3] for row in table]
