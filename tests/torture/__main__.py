@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torture.plan import INGREDIENTS, draw
+from torture.plan import EXCUSED, INGREDIENTS, draw
 from torture.shim import compile_into
 from torture.story import carry_out
 
@@ -46,8 +46,8 @@ def main() -> int:
             said = "BROKEN" if outcome.trouble else "ok"
             met = "; ".join(sorted(outcome.happened))
             _tell(f"{seed} {said}, {time.monotonic() - begun:.1f} s, CPU {_cpu() - used:.1f} s: {met}")
-    for name in INGREDIENTS:
-        _tell(f"{happened[name]:6} {name}")
+    for name in (*INGREDIENTS, *EXCUSED):
+        _tell(f"{happened[name]:6} {name}{', excused' if name in EXCUSED else ''}")
     _tell(f"{options.count} schedules from {options.seed} on, {len(broken)} broken: {broken}, CPU {_cpu():.0f} s")
     return 1 if broken else 0
 

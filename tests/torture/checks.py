@@ -180,11 +180,21 @@ def check_no_secret(scene: Scene) -> None:
 
 def check_is_exact(path: Path, scene: Scene) -> None:
     """Pass if the mirror holds what the world says, and nothing else; no stream has a gap or an error."""
+    check_rows_are_exact(path, scene)
+    trouble = rows_of(path, "select entity, state, last_error, gap_from from _streams where state <> 'following'")
+    assert not trouble, f"streams are not as they should be: {trouble}"
+
+
+def gaps(path: Path) -> list[tuple[Any, ...]]:
+    """Return the streams that have a gap."""
+    return rows_of(path, "select entity, location_id, gap_from, gap_to from _streams where gap_from is not null")
+
+
+def check_rows_are_exact(path: Path, scene: Scene) -> None:
+    """Pass if the mirror holds what the world says, and nothing else, whatever is said of its streams."""
     dials = scene.service.dials
     streams = [stream for stream in scene.world.streams() if stream.entity in scene.schedule.entities]
     assert_exact(path, scene.world, scene.schedule.deletes, dials=dials, streams=streams, tombstones=not scene.is_pruned)
-    trouble = rows_of(path, "select entity, state, last_error, gap_from from _streams where state <> 'following'")
-    assert not trouble, f"streams are not as they should be: {trouble}"
 
 
 def check_messages(path: Path, scene: Scene) -> None:
