@@ -7,6 +7,7 @@ Invariants:
 """
 
 import argparse
+import os
 import resource
 import sys
 import time
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from torture.plan import EXCUSED, INGREDIENTS, draw
 from torture.shim import compile_into
+from torture.small import may_mount, namespace
 from torture.story import carry_out
 
 
@@ -27,15 +29,20 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder to keep what was left of a schedule that does not hold")
     parser.add_argument("--verbose", action="store_true", help="tell what every schedule is")
     options = parser.parse_args()
+    if not may_mount() and (before := namespace()) is not None:
+        command = [*before, sys.executable, "-m", "torture", *sys.argv[1:]]
+        os.execvp(command[0], command)
     happened: Counter[str] = Counter()
     broken: list[int] = []
     with TemporaryDirectory(prefix="torture-") as place:
         shim = compile_into(Path(place))
+        if not may_mount():
+            _tell("nobody may mount here: no file system is made full")
         if shim is None:
             _tell("no C compiler: what the shim does is left out")
         for seed in range(options.seed, options.seed + options.count):
             begun, used = time.monotonic(), _cpu()
-            schedule = draw(seed, has_shim=shim is not None)
+            schedule = draw(seed, has_shim=shim is not None, has_mounts=may_mount())
             if options.verbose:
                 _tell("\n".join(map(str, schedule.steps)))
             outcome = carry_out(schedule, Path(place) / str(seed), shim, keep=options.keep)

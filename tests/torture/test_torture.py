@@ -5,22 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from torture.plan import INGREDIENTS, draw
+from torture.plan import FULL, INGREDIENTS, draw
 from torture.shim import compile_into
 from torture.story import carry_out
 
 # Of each seed what it is here for. `python -m torture` tells of every seed what happened.
 CHOSEN: Mapping[int, tuple[str, ...]] = {
+    4: ("backup", "broken gzip", "connection reset", "erase", "erase meanwhile"),
+    5: ("mask", "torn write"),
     11: ("429", "byte by byte"),
     176: ("503", "huge page", "nexus receive"),
     257: ("HTML for JSON",),
-    283: ("connection reset",),
     536: ("wrong length",),
     692: ("disk full",),
     3599: ("answer lost",),
     3902: ("401 in the middle", "429 with Retry-After", "clock jumps"),
-    3982: ("backup", "clock wrong", "torn write"),
-    4232: ("WAL left behind", "broken gzip", "new file grown", "status"),
+    3982: ("clock wrong",),
+    4232: ("WAL left behind", "new file grown", "status"),
     4281: (
         "Ctrl-C",
         "EIO",
@@ -56,7 +57,7 @@ def test_mirror_withstands_everything_at_once(seed: int, shim: Path | None, tmp_
 
 
 def test_every_ingredient_is_what_some_seed_was_chosen_for() -> None:
-    assert {name for names in CHOSEN.values() for name in names} == set(INGREDIENTS)
+    assert {name for names in CHOSEN.values() for name in names} == set(INGREDIENTS) - {FULL}
 
 
 def test_same_seed_is_the_same_schedule_and_another_one_another() -> None:
