@@ -406,7 +406,7 @@ class Run:
         """Erase whom somebody has tried to erase, and let them change once more."""
         scene = self.scene
         people = scene.people.asked_for()
-        if people and not scene.mirror.exists():
+        if people and not self._is_filled():
             self._clean("deltas", allowed={0, 3})
         for person in people:
             self._clean("erase", options=person.arguments)
@@ -414,6 +414,10 @@ class Run:
         if people:
             scene.change(3)
             scene.message(3)
+
+    def _is_filled(self) -> bool:
+        with self.scene.copy() as path:
+            return path is not None and checks.is_filled(path)
 
     def _end_messages(self) -> None:
         scene = self.scene
