@@ -4,6 +4,7 @@ Invariants:
 
 - A schedule that does not hold is told with its seed, which has it again, and what was called; the folder is kept where asked.
 - The exit code is 1 where one did not hold.
+- Where that is allowed, it calls itself again in a namespace of mounts of its own (`small.py`).
 """
 
 import argparse

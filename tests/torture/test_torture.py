@@ -16,36 +16,21 @@ from torture.story import carry_out
 
 # Of each seed what it is here for. `python -m torture` tells of every seed what happened.
 CHOSEN: Mapping[int, tuple[str, ...]] = {
-    4: ("backup", "broken gzip", "connection reset", "erase", "erase meanwhile"),
-    5: ("mask", "torn write"),
-    11: ("429", "byte by byte"),
-    176: ("503", "huge page", "nexus receive"),
-    257: ("HTML for JSON",),
-    536: ("wrong length",),
-    692: ("disk full",),
+    11: ("429", "byte by byte", "file-size limit"),
     3599: ("answer lost",),
-    3902: ("401 in the middle", "429 with Retry-After", "clock jumps"),
-    3982: ("clock wrong",),
-    4232: ("WAL left behind", "new file grown", "status"),
-    4281: (
-        "Ctrl-C",
-        "EIO",
-        "SIGKILL",
-        "accela link",
-        "accela push",
-        "file-size limit",
-        "full-starter",
-        "nexus ingest",
-        "reader in a long transaction",
-    ),
-    5011: ("changes in the middle", "prune", "verify"),
-    7066: ("503 with Retry-After", "SIGTERM", "changes", "redirect"),
-    7406: ("deltas", "file moved away", "slow answer", "two runs at once"),
-    7975: ("error in a 200", "truncated body"),
+    4232: ("WAL left behind", "broken gzip", "new file grown", "status"),
+    5027: ("503", "huge page", "nexus receive"),
+    5042: ("EIO", "clock wrong", "erase", "erase meanwhile", "nexus ingest"),
+    5171: ("401 in the middle", "clock jumps", "disk full", "slow answer"),
+    5172: ("SIGKILL", "mask", "verify", "wrong length"),
+    5265: ("backup", "error in a 200", "file moved away"),
+    5270: ("HTML for JSON", "accela link", "accela push", "prune", "two runs at once"),
+    5273: ("changes in the middle", "redirect", "torn write"),
+    5290: ("429 with Retry-After", "full-starter"),
+    5307: ("connection reset", "reader in a long transaction", "truncated body"),
+    7066: ("503 with Retry-After", "Ctrl-C", "SIGTERM", "changes", "deltas"),
 }
-
-
-SMALL = 3  # a seed whose mirror meets the end of its file system
+SMALL = 5030  # a seed whose mirror meets the end of its file system
 
 
 @pytest.fixture(scope="module")
