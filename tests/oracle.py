@@ -13,7 +13,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,17 +228,22 @@ def assert_exact(
     streams: Collection[Stream] | None = None,
     since: int | None = None,
     tombstones: bool = True,
+    mask: Callable[[str, Row], Row] | None = None,
+    erased: Collection[str] = (),
 ) -> None:
     """Pass if the mirror at *path* holds exactly what the world says, and is sound in itself.
 
     *streams* are those that the mirror was told to follow: without them all streams of the world of the entities that the
     dials enable. Records whose date is not later than *since* may be missing, as a mirror without a starter never saw them.
-    *tombstones* False leaves those out, as after a prune or an erase.
+    *tombstones* False leaves those out, as after a prune. *mask* gives what may be held of a row of a table; nothing is held
+    of the ids in *erased*.
 
     Raises:
         AssertionError: it does not; the message lists the differences.
     """
-    found = differences(path, world, deletes, dials=dials, streams=streams, since=since, tombstones=tombstones)
+    found = differences(
+        path, world, deletes, dials=dials, streams=streams, since=since, tombstones=tombstones, mask=mask, erased=erased
+    )
     if found:
         more = f"\n  ... and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
         raise AssertionError("the mirror is not exact:\n  " + "\n  ".join(found[:_TOLD]) + more)
@@ -253,6 +258,8 @@ def differences(
     streams: Collection[Stream] | None = None,
     since: int | None = None,
     tombstones: bool = True,
+    mask: Callable[[str, Row], Row] | None = None,
+    erased: Collection[str] = (),
 ) -> list[str]:
     """Return in which ways the mirror is not what `assert_exact` asks for, one line each."""
     dials = dials or Dials()
@@ -264,8 +271,10 @@ def differences(
     logged = {(row["tenant_id"], row["location_id"], row["id"]) for row in own_rows(path, "_changes") if row["op"] == "delete"}
     for stream in sorted(streams):
         for change in _living(world, stream, deletes):
+            if change.id in erased:
+                continue  # and so what is held of it is too many
             where = f"{stream.entity} {change.id} at {stream.tenant}/{stream.location}"
-            nodes = nodes_of(change, stream.location, dials)
+            nodes = _masked(nodes_of(change, stream.location, dials), mask)
             rows = mirrored.pop((stream.tenant, stream.location, change.id), {})
             if not rows and since is not None and change.date <= since:
                 continue
@@ -278,8 +287,17 @@ def differences(
     for (tenant, location, record_id), rows in mirrored.items():
         found.append(f"{record_id} at {tenant}/{location}: held in {', '.join(sorted(rows))}, but must not be")
     if tombstones:
-        found.extend(_of_tombstones(path, world, streams, dials, since))
+        found.extend(_of_tombstones(path, world, streams, dials, since, mask, erased))
     return found
+
+
+def _masked(nodes: Sequence[Node], mask: Callable[[str, Row], Row] | None) -> list[Node]:
+    if mask is None:
+        return list(nodes)
+    return [
+        Node(node.table, mask(node.table, node.row), node.parent and mask(_PARENT_TABLES[node.table], node.parent))
+        for node in nodes
+    ]
 
 
 def _records_held(
@@ -349,14 +367,20 @@ def _parent(
 
 
 def _of_tombstones(
-    path: Path, world: World, streams: Iterable[Stream], dials: Dials, since: int | None
-) -> Iterator[str]:  # fmt: skip
+    path: Path,
+    world: World,
+    streams: Iterable[Stream],
+    dials: Dials,
+    since: int | None,
+    mask: Callable[[str, Row], Row] | None,
+    erased: Collection[str],
+) -> Iterator[str]:
     held = {
         (row["tenant_id"], row["location_id"], row["entity"], row["id"]): json.loads(str(row["record"]))
         for row in own_rows(path, "_tombstones")
     }
     for stream in sorted(streams):
-        for change in _all(world, stream):
+        for change in (change for change in _all(world, stream) if change.id not in erased):
             where = f"tombstone of {stream.entity} {change.id} at {stream.tenant}/{stream.location}"
             record = held.pop((*stream, change.id), None)
             if not is_deleted(change):
@@ -367,7 +391,9 @@ def _of_tombstones(
                 if since is None or change.date > since:
                     yield f"{where}: missing"
                 continue
-            expected = Counter((node.table, _frozen(node.row)) for node in nodes_of(change, stream.location, dials))
+            expected = Counter(
+                (node.table, _frozen(node.row)) for node in _masked(nodes_of(change, stream.location, dials), mask)
+            )
             kept = Counter((table, _frozen(_service_columns(row))) for table, rows in record.items() for row in rows)
             for table, row in sorted(((expected - kept) + (kept - expected)).keys(), key=repr):
                 yield f"{where}: differs in {table}, {dict(row or ())}"

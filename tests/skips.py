@@ -7,6 +7,7 @@ _OPENSSH = "needs OpenSSH's server, which CI installs"
 _PUTTY = "needs PuTTY's converter of keys, which CI installs"
 EXPECTED_SKIPS: dict[str, str] = {
     "tests/torture/test_torture.py::test_mirror_withstands_everything_at_once": "needs a C compiler, and glibc",
+    "tests/torture/test_torture.py::test_mirror_withstands_a_file_system_that_is_full_to_the_last_page": "mounts need root",
     "tests/commands/test_doctor.py::test_disk_without_room_for_the_next_starter": "mounts need root",
     "tests/commands/test_doctor.py::test_network_file_system_is_found_and_refused_by_what_writes": "mounts need root",
     "tests/commands/test_erase.py::test_without_room_to_write_the_file_anew_nothing_is_written": "mounts need root",

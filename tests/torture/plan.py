@@ -8,7 +8,7 @@ Invariants:
   mirror or opens a file. Those come again; milliseconds do not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal, TypeAlias
@@ -40,6 +40,8 @@ ANSWERS = (
 )
 CLOCK = ("clock wrong", "clock jumps")
 AROUND = ("two runs at once", "file moved away", "new file grown", "reader in a long transaction", "changes in the middle")
+FULL = "tmpfs full"
+MEANWHILE = "erase meanwhile"
 FOUND = ("WAL left behind", "huge page")
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "deltas": ("deltas",),
@@ -53,6 +55,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "prune": ("prune", "--older-than", "1d"),
     "status": ("status",),
     "changes": ("changes",),
+    "erase": ("erase",),
 }
 OPTIONS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "deltas": (("--entity", "Client"), ("--since", "2026-05-02T00:00:00Z"), ("--dry-run",), ("--json",), ("--deadline", "1s")),
@@ -61,7 +64,9 @@ OPTIONS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nexus receive": (("--max", "2"),),
     "accela push": (("--limit", "1"), ("--dry-run",)),
 }
-INGREDIENTS = (*SIGNALS, *DISK, *ANSWERS, *CLOCK, *AROUND, *FOUND, *COMMANDS)
+EXCUSED = ("gap by a wrong clock", "Ctrl-C before Python was there")
+"""What is counted where it happens, and is no finding: a gap too many (docs/promises.md, 10), an end before our first line."""
+INGREDIENTS = (*SIGNALS, *DISK, *ANSWERS, *CLOCK, *AROUND, *FOUND, FULL, MEANWHILE, "mask", *COMMANDS)
 NEEDS_SHIM = frozenset({"disk full", "EIO", "torn write", *CLOCK, "429", "429 with Retry-After", "503 with Retry-After"})
 """What is left out on a machine without a C compiler: what the shim does, and pauses that only its clock can end."""
 
@@ -71,7 +76,6 @@ _CALLED: Mapping[str, Service] = {
     "nexus receive": "bus",
     "accela push": "accela",
 }
-_OF_ALL = ("connection reset", "slow answer", "401 in the middle", "429", "503", "HTML for JSON", "answer lost")
 _OF_SERVICE: Mapping[Service, tuple[str, ...]] = {
     "dds": tuple(name for name in ANSWERS if name != "answer lost"),
     "bus": (
@@ -84,7 +88,17 @@ _OF_SERVICE: Mapping[Service, tuple[str, ...]] = {
         "HTML for JSON",
         "answer lost",
     ),
-    "accela": ("connection reset", "slow answer", "401 in the middle", "429", "503", "HTML for JSON", "answer lost"),
+    "accela": (
+        "connection reset",
+        "slow answer",
+        "401 in the middle",
+        "429",
+        "429 with Retry-After",
+        "503",
+        "503 with Retry-After",
+        "HTML for JSON",
+        "answer lost",
+    ),
 }
 _WEIGHTS = {
     "deltas": 40,
@@ -112,6 +126,7 @@ _WRITES = {
     "prune": 30,
     "status": 2,
     "changes": 2,
+    "erase": 200,
 }
 _READS, _SYNCS, _OPENS, _CALLS = 80, 7, 700, 30
 
@@ -164,7 +179,8 @@ class Schedule:
     """Everything of one schedule: the salon, its service, the configuration, and the steps.
 
     `records` are how many clients, employees, appointments and sales there are to begin with; `replaces` is what a PUT does to a
-    contact; `manner` are the options before every command.
+    contact; `manner` are the options before every command. `masked_from` is the number of the step from which on a mask is
+    configured, None where there is none. `is_small`: the mirror lies in a file system of its own.
     """
 
     seed: int
@@ -178,10 +194,17 @@ class Schedule:
     replaces: bool
     steps: tuple[Step, ...] = ()
     manner: tuple[str, ...] = ()
+    masked_from: int | None = None
+    is_small: bool = False
+
+    @property
+    def erases(self) -> bool:
+        """Whether anybody is erased."""
+        return any(step.name == "erase" or any(each.name == MEANWHILE for each in step.troubles) for step in self.steps)
 
 
-def draw(seed: int, *, has_shim: bool = True) -> Schedule:
-    """Return the schedule of *seed*; without the shim, what needs it is left out of it."""
+def draw(seed: int, *, has_shim: bool = True, has_mounts: bool = False) -> Schedule:
+    """Return the schedule of *seed*; without the shim, or where nobody may mount, what needs it is left out of it."""
     dice = Random(f"torture/{seed}")
     records = (dice.randrange(10, 36), dice.randrange(5), dice.randrange(9), dice.randrange(12))
     schedule = Schedule(
@@ -205,14 +228,59 @@ def draw(seed: int, *, has_shim: bool = True) -> Schedule:
     steps = tuple(_step(dice, name) for name in names)
     steps = tuple(replace(step, options=_options(dice, step.name)) for step in steps)
     manner = dice.choice(((), ("--verbose",), ("--log-format", "json"), ("--quiet",)))
-    schedule = replace(schedule, steps=steps, manner=manner)
+    schedule = _besides(Random(f"torture/besides/{seed}"), replace(schedule, steps=steps, manner=manner))
+    if not has_mounts:
+        schedule = replace(_without(schedule, lambda trouble: trouble.name == FULL), is_small=False)
     return schedule if has_shim else _without_shim(schedule)
 
 
+def _besides(dice: Random, schedule: Schedule) -> Schedule:
+    """Return *schedule* with what is drawn by dice of its own, so that it may be left out of a schedule that stays as it is."""
+    steps = list(schedule.steps)
+    if dice.random() < 0.3:
+        for _ in range(dice.choice((1, 1, 2))):
+            whom = dice.choice(("Client", "Client", "NexusClient"))
+            steps.insert(dice.randrange(1, len(steps) + 1), replace(_step(dice, "erase"), options=(whom,)))
+        _add(dice, steps, _CALLED, lambda name: _erase_meanwhile(dice, name))
+    if dice.random() < 0.15:
+        schedule = replace(schedule, is_small=True)
+        for _ in range(2):
+            _add(dice, steps, COMMANDS, lambda name: Trouble(FULL, value=dice.choice((0, 8, 40, 120, 300))))
+    masked_from = dice.choice((0, 0, 1, len(steps) - 1)) if dice.random() < 0.25 else None
+    if dice.random() < 0.5:
+        _add(dice, steps, ("accela push",), lambda name: _limit(dice))
+    return replace(schedule, steps=tuple(steps), masked_from=masked_from)
+
+
+def _erase_meanwhile(dice: Random, name: str) -> Trouble:
+    return Trouble(MEANWHILE, _CALLED[name], _instant(dice, name, _CALLED[name]), value=dice.random())
+
+
+def _limit(dice: Random) -> Trouble:
+    """Return an agency that has too many calls, or is down for a while, and says for how long, or does not."""
+    kind = dice.choice(("429", "503", "429 with Retry-After", "503 with Retry-After"))
+    return Trouble(kind, "accela", int(8 * dice.random() ** 1.5), dice.choice((1, 1, 2)), dice.choice((0.0, 1.0, 120.0, 4000.0)))
+
+
+def _add(dice: Random, steps: list[Step], among: Collection[str], trouble: Callable[[str], Trouble]) -> None:
+    """Add *trouble* to one of *steps* whose name is *among* these, if there is one."""
+    places = [place for place, step in enumerate(steps) if step.name in among]
+    if places:
+        place = dice.choice(places)
+        added = trouble(steps[place].name)
+        others = (each for each in steps[place].troubles if each.name != added.name)
+        steps[place] = replace(steps[place], troubles=(*others, added))
+
+
+def _without(schedule: Schedule, is_left_out: Callable[[Trouble], bool]) -> Schedule:
+    steps = (replace(step, troubles=tuple(each for each in step.troubles if not is_left_out(each))) for step in schedule.steps)
+    return replace(schedule, steps=tuple(steps))
+
+
 def _without_shim(schedule: Schedule) -> Schedule:
-    steps = tuple(replace(step, troubles=tuple(each for each in step.troubles if not each.needs_shim)) for step in schedule.steps)
+    schedule = _without(schedule, lambda trouble: trouble.needs_shim)
     # Without a Date in its answers the service's clock is this machine's, which then is not the world's.
-    return replace(schedule, dials=replace(schedule.dials, date_header=True), steps=steps)
+    return replace(schedule, dials=replace(schedule.dials, date_header=True))
 
 
 def _dials(dice: Random) -> Dials:

@@ -13,8 +13,9 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Event
 
 from delta_mirror.simulator import MINUTE, faults
@@ -22,10 +23,12 @@ from delta_mirror.simulator.accela import AccelaFault
 from delta_mirror.simulator.bus import BusFault
 from torture import checks
 from torture.pauses import PUBLIC, Pauses
-from torture.plan import COMMANDS, SIGNALS, Schedule, Step, Trouble
+from torture.people import Person, check_nobody_is_back, check_nothing_is_left
+from torture.plan import CLOCK, COMMANDS, FULL, MEANWHILE, SIGNALS, Schedule, Step, Trouble
 from torture.scene import Process, Scene
 from torture.shim import SIGNALS as NUMBERS
 from torture.spoil import fault_of_accela, fault_of_bus, fault_of_dds
+from torture.veil import check_nothing_is_clear
 
 PATIENCE = 600.0  # seconds; a machine may have much else to do, and its disk too
 LOOK = 0.003  # seconds between two looks at whether something has happened
@@ -64,6 +67,7 @@ class Run:
         self._is_new_mirror = False
         self._is_from_the_beginning = True
         self._pauses = Pauses()
+        self._others: list[tuple[Person, Process]] = []
 
     def carry_out(self) -> None:
         """Do it all.
@@ -72,7 +76,8 @@ class Run:
             AssertionError: something does not hold.
         """
         try:
-            for step in self.schedule.steps:
+            for number, step in enumerate(self.schedule.steps):
+                self.scene.is_masked |= number == self.schedule.masked_from
                 self._do(step)
                 self._check()
             self._let_go()
@@ -91,17 +96,32 @@ class Run:
         counted = [each for each in step.troubles if each.where in ("write", "sync", "read", "open")]
         orders = scene.orders(counted, part="backup" if step.name == "backup" else "mirror.db", wrong_by=wrong)
         limit = next((int(each.value) for each in step.troubles if each.name == "file-size limit"), None)
-        before = len(scene.service.calls)
+        before, pushed = len(scene.service.calls), len(scene.accela.calls)
+        begun = scene.world.now
         counts = scene.mirror.exists() or "--dry-run" not in step.options
-        process = scene.start(*COMMANDS[step.name], *step.options, orders=orders, limit=limit)
+        process = scene.start(*COMMANDS[step.name], *self._options(step), orders=orders, limit=limit)
         self._watch(process)
+        self._end_others()
         self._note(step, process, orders.struck())
         self._disarm()
         self.judge(process)
         calls = [call for call in scene.service.calls[before:] if call.endpoint in PUBLIC]
         self._pauses.check(step, calls)
         self._pauses.learn(step, calls, process.code)
+        self._pauses.check_agency(step, begun, scene.accela.calls[pushed:])
+        self._pauses.learn_of_agency(step, begun, scene.accela.calls[pushed:], process.code)
         scene.to_be_counted += len(calls) if counts else 0
+
+    def _options(self, step: Step) -> tuple[str, ...]:
+        if step.name != "erase":
+            return step.options
+        person = self.scene.people.of(step.options[0])
+        person.is_asked_for = True
+        return (*person.arguments, *self._bound())
+
+    def _bound(self) -> tuple[str, ...]:
+        """Return what keeps an erasure from waiting for our own reader."""
+        return () if self._reader is None else ("--deadline", "1s")
 
     def _prepare(self, step: Step) -> None:
         """Let happen what happens before *step*, and give it what it reads."""
@@ -113,7 +133,7 @@ class Run:
         if step.name in ("full-starter", "prune"):
             self._is_from_the_beginning = False
         scene.is_pruned |= step.name == "prune"
-        wal = scene.folder / "mirror.db-wal"
+        wal = scene.place / "mirror.db-wal"
         if wal.exists() and wal.stat().st_size and self._reader is None:
             self.happened["WAL left behind"] += 1
         waits = any(each.name in ("slow answer", "wrong length") for each in step.troubles)
@@ -146,11 +166,17 @@ class Run:
         for trouble in step.troubles:
             if trouble.name == "clock wrong" and self.scene.shim is not None:
                 self.happened["clock wrong"] += 1
-            if trouble.name == "file-size limit":
-                self.happened["file-size limit"] += process.code == 3
+            if trouble.name in ("file-size limit", FULL):
+                self.happened[trouble.name] += process.code == 3
+        self.happened["mask"] += self.scene.is_masked
+        if step.name == "erase" and process.code == 0:
+            self.scene.people.of(step.options[0]).is_erased = True
 
     def judge(self, process: Process) -> None:
         """Pass if a call has ended as it may."""
+        if process.code == 1 and "Fatal Python error: init_import_site" in process.err and "KeyboardInterrupt" in process.err:
+            self.happened["Ctrl-C before Python was there"] += 1
+            return
         assert process.code in ENDS, f"a defect:\n{process}"
         assert "Traceback" not in process.err, f"a defect:\n{process}"
 
@@ -165,7 +191,9 @@ class Run:
             queue.clear()
         self._gates.clear()
         self._struck.clear()
-        away = scene.folder / "away.db"
+        if scene.small is not None:
+            scene.small.make_room()
+        away = scene.place / "away.db"
         if away.exists():
             if not self._is_new_mirror and not scene.mirror.exists():
                 away.rename(scene.mirror)
@@ -177,6 +205,7 @@ class Run:
         """From now on another mirror grows: what was done to the old one is known to nobody."""
         self._is_new_mirror = False
         self.scene.is_new = True
+        self.scene.people.forget()
         self._pauses.forget()
         self._is_from_the_beginning = True
 
@@ -185,11 +214,23 @@ class Run:
             if path is None or not checks.is_filled(path):
                 return
             checks.check_is_sound(path, self.scene)
-            checks.check_log(path, from_the_beginning=self._is_from_the_beginning)
+            self._check_log(path)
+            self._check_privacy(path)
             checks.check_backup(self.scene)
             if not self.scene.is_pruned and not self.scene.is_new:
                 checks.check_nothing_completed_is_missing(path, self.scene)
                 checks.check_calls_are_counted(path, self.scene)
+
+    def _check_log(self, path: Path) -> None:
+        checks.check_log(path, from_the_beginning=self._is_from_the_beginning, is_rewritten=bool(self.schedule.masked_from))
+
+    def _check_privacy(self, copy: Path) -> None:
+        """Pass if nothing is left of whom was erased, and nothing is clear that was masked from the beginning."""
+        scene = self.scene
+        check_nobody_is_back(copy, scene.people.all)
+        check_nothing_is_left(scene.folder, scene.people.all)
+        if self.schedule.masked_from == 0:
+            check_nothing_is_clear(scene.folder, sorted(scene.folder.glob("*backup.db*")))
 
     # --- troubles ----------------------------------------------------------------------------------------------------------
 
@@ -201,6 +242,8 @@ class Run:
             self.happened[name] += step.name == "deltas"
         elif name == "reader in a long transaction":
             self._read()
+        elif name == FULL and scene.small is not None:
+            scene.small.leave(int(trouble.value))
         elif trouble.where in ("dds", "bus", "accela"):
             act = self._action(trouble, step)
             if act is None:
@@ -223,6 +266,8 @@ class Run:
             return lambda process: self._change()
         if name == "byte by byte":
             return lambda process: self._end_dripping(process, trouble)
+        if name == MEANWHILE:
+            return lambda process: self._erase_meanwhile(trouble)
         return None
 
     def _signal(self, process: Process, trouble: Trouble) -> None:
@@ -256,9 +301,25 @@ class Run:
                 assert other.code == {"fail": 4, "skip": 0, "wait": 4}[kind], f"another run holds the mirror:\n{other}"
         self.happened["two runs at once"] += 1
 
+    def _erase_meanwhile(self, trouble: Trouble) -> None:
+        """Let somebody be erased as soon as the run ends that holds the mirror now."""
+        person = self.scene.people.all[trouble.value > 0.7]
+        person.is_asked_for = True
+        process = self.scene.start("erase", *person.arguments, "--if-running", "wait", *self._bound())
+        self._others.append((person, process))
+        self.happened[MEANWHILE] += 1
+
+    def _end_others(self) -> None:
+        is_moved = (self.scene.place / "away.db").exists()
+        for person, process in self._others:
+            self._wait_for(process)
+            self.judge(process)
+            person.is_erased |= process.code == 0 and not is_moved
+        self._others.clear()
+
     def _move(self, name: str) -> None:
         if self.scene.mirror.exists():
-            self.scene.mirror.rename(self.scene.folder / "away.db")
+            self.scene.mirror.rename(self.scene.place / "away.db")
             self._is_new_mirror = name == "new file grown"
             self.happened[name] += 1
 
@@ -317,11 +378,12 @@ class Run:
     def _end(self) -> None:
         """Let the world go quiet, and pass if two runs of each command then make everything exact."""
         scene = self.scene
-        scene.rest()
+        scene.is_masked |= self.schedule.masked_from is not None
         scene.configure()
-        if self._has_false_gap():
-            scene.export()
-            self._clean("full-starter")
+        self._erase_again()
+        scene.rest()
+        if self._may_see_a_false_gap():
+            self._close_false_gap()
         self._clean("deltas", is_last=self._is_exact)
         used = {step.name.split()[0] for step in self.schedule.steps}
         if "nexus" in used:
@@ -332,10 +394,30 @@ class Run:
             assert path is not None
             checks.check_is_exact(path, scene)
             checks.check_is_sound(path, scene)
-            checks.check_log(path, from_the_beginning=self._is_from_the_beginning)
+            self._check_log(path)
             if "nexus" in used:
                 checks.check_messages(path, scene)
+            self._check_privacy(path)
+        if scene.is_masked:
+            check_nothing_is_clear(scene.place, ())
         checks.check_no_secret(scene)
+
+    def _erase_again(self) -> None:
+        """Erase whom somebody has tried to erase, and let them change once more."""
+        scene = self.scene
+        people = scene.people.asked_for()
+        if people and not self._is_filled():
+            self._clean("deltas", allowed={0, 3})
+        for person in people:
+            self._clean("erase", options=person.arguments)
+            person.is_erased = True
+        if people:
+            scene.change(3)
+            scene.message(3)
+
+    def _is_filled(self) -> bool:
+        with self.scene.copy() as path:
+            return path is not None and checks.is_filled(path)
 
     def _end_messages(self) -> None:
         scene = self.scene
@@ -349,38 +431,61 @@ class Run:
         with self.scene.copy() as path:
             assert path is not None
             links = checks.rows_of(path, "select count(*) from _accela_links")
-        if links != [(len(self.scene.linked),)]:
+        erased = {person.id for person in self.scene.people.asked_for()}
+        if links != [(len(set(self.scene.linked) - erased),)]:
             self._clean("accela link")
         self._clean("accela push")
         checks.check_contacts(self.scene)
 
-    def _has_false_gap(self) -> bool:
-        """Whether a clock that nothing could set right has made the program see a gap, which a starter has to close."""
-        steps = [each.name for step in self.schedule.steps for each in step.troubles]
-        if self.schedule.dials.date_header or not {"clock wrong", "clock jumps"} & set(steps):
-            return False
-        with self.scene.copy() as path:
-            if path is None or not checks.is_filled(path):
-                return False
-            self._is_from_the_beginning = False
-            return bool(checks.rows_of(path, "select 1 from _streams where gap_from is not null"))
+    def _may_see_a_false_gap(self) -> bool:
+        """Whether a clock that nothing could set right may have made the program take a time for a gap.
 
-    def _clean(self, name: str, *, allowed: Collection[int] = frozenset({0}), is_last: Callable[[], bool] | None = None) -> None:
+        A gap too many is loud, and loses nothing. It cannot be told from a true one: what the mirror knows of the time it knows
+        by that clock, and a date of a record may lie ahead.
+        """
+        steps = {each.name for step in self.schedule.steps for each in step.troubles}
+        return not self.schedule.dials.date_header and bool(steps & set(CLOCK))
+
+    def _close_false_gap(self) -> None:
+        """Let a run with a clock that is right see a gap that is none, lose nothing by it, and load a starter, as it advises."""
+        for _ in range(2):
+            self._clean("deltas", allowed={0, 3})
+            if self._is_exact(gaps=True):
+                break
+        with self.scene.copy() as path:
+            assert path is not None, "two runs of a quiet world have made no mirror"
+            checks.check_rows_are_exact(path, self.scene)
+            if not checks.gaps(path):
+                return
+        self.happened["gap by a wrong clock"] += 1
+        self._is_from_the_beginning = False
+        self.scene.export()
+        self._clean("full-starter")
+
+    def _clean(
+        self,
+        name: str,
+        *,
+        options: Sequence[str] = (),
+        allowed: Collection[int] = frozenset({0}),
+        is_last: Callable[[], bool] | None = None,
+    ) -> None:
         """Call a command undisturbed; a second time where the first has not sufficed."""
         for _ in range(2):
-            process = self.scene.start(*COMMANDS[name])
+            process = self.scene.start(*COMMANDS[name], *options)
             self._wait_for(process)
             self.judge(process)
             if process.code in allowed and (is_last is None or is_last()):
                 return
         assert process.code in allowed, f"the second run of a quiet world:\n{process}"
 
-    def _is_exact(self) -> bool:
+    def _is_exact(self, *, gaps: bool = False) -> bool:
+        """Whether everything is exact, *gaps* of the streams apart."""
         with self.scene.copy() as path:
             if path is None:
                 return False
             try:
-                checks.check_is_exact(path, self.scene)
+                (checks.check_rows_are_exact if gaps else checks.check_is_exact)(path, self.scene)
             except (AssertionError, sqlite3.Error):
                 return False
         return True

@@ -32,13 +32,16 @@ from delta_mirror.simulator.clock import epoch_seconds
 from delta_mirror.simulator.export import Quirks, write_export
 from delta_mirror.simulator.profiles import profile_message
 from delta_mirror.simulator.subscription import BusDials
+from torture.people import People
 from torture.plan import Schedule, Trouble
 from torture.shim import Orders
+from torture.small import Small
+from torture.veil import FAMILY, MASK_KEY, configuration
 
 SYNC = Path(sys.executable).with_name("sync")
 TENANT = 11
 LINKED = 4  # clients that are tied to contacts
-SECRETS = (CLIENT_SECRET, APP_SECRET, PASSWORD, KEY)
+SECRETS = (CLIENT_SECRET, APP_SECRET, PASSWORD, KEY, MASK_KEY)
 MAP = """
 [accela.map.Client]
 "firstName" = "FirstName"
@@ -80,7 +83,10 @@ class Scene:
 
     def __init__(self, schedule: Schedule, folder: Path, shim: Path | None) -> None:
         self.schedule, self.folder, self.shim = schedule, folder, shim
-        self.mirror = folder / "mirror.db"
+        self.place = folder / "small" if schedule.is_small else folder
+        self.mirror = self.place / "mirror.db"
+        self.small = Small(self.place) if schedule.is_small else None
+        self.is_masked = schedule.masked_from == 0
         self.calls: list[Process] = []
         self.told: list[bytes] = []  # every message of Nexus, published or in a file, in the order of their numbers
         self.wasted: list[str] = []  # contacts that were written and did not change by it
@@ -97,6 +103,10 @@ class Scene:
         number = schedule.records
         self.world.populate(over=3 * DAY, clients=number[0], employees=number[1], appointments=number[2], sales=number[3])
         self.linked = self.world.ids("Client")[:LINKED]
+        self.people = People(schedule.seed, self.world, somebody=schedule.erases)
+        if self.people.all:
+            self.linked[-1] = self.people.of("Client").id
+        self._rename()
         self.service = self._stack.enter_context(Service(self.world, schedule.dials))
         dials = BusDials(lock_seconds=60, max_delivery_count=1000, duplicates=0.1, patience=0.2)
         self.bus = self._stack.enter_context(Bus(dials, clock=self.world.clock, seed=schedule.seed))
@@ -117,13 +127,19 @@ class Scene:
                 each.popen.wait()
         self._stack.close()
 
+    def clear_away(self) -> None:
+        """Remove everything that lies in the folder."""
+        if self.small is not None:
+            self.small.close()
+        shutil.rmtree(self.folder)
+
     # --- what is told ------------------------------------------------------------------------------------------------------
 
     def configure(self, *, timeout: int = 30, attempts: int = 2) -> None:
         """Write the configuration; no pause between two attempts."""
         schedule = self.schedule
         keys: dict[str, dict[str, str | int | list[str]]] = {
-            "mirror": {"path": "mirror.db", "deletes": schedule.deletes},
+            "mirror": {"path": str(self.mirror.relative_to(self.folder)), "deletes": schedule.deletes},
             "http": {"timeout": f"{timeout}s", "attempts": attempts, "max_wait": "0s"},
             "ops": {"metrics_file": "sync.prom"},
             "dds": {
@@ -146,13 +162,16 @@ class Scene:
                 "password": PASSWORD,
             },
         }
+        if schedule.erases or schedule.masked_from is not None:
+            keys["mirror"]["mask_key"] = MASK_KEY
         lines = [
             line
             for section, pairs in keys.items()
             for line in (f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in pairs.items()))
         ]
+        mask = configuration() if self.is_masked else ""
         path = self.folder / "config.toml"
-        path.write_text("\n".join(lines) + MAP + self.bus.configuration(), encoding="utf-8")
+        path.write_text("\n".join(lines) + MAP + self.bus.configuration() + mask, encoding="utf-8")
         path.chmod(0o600)
 
     def export(self) -> None:
@@ -166,20 +185,28 @@ class Scene:
         """Let so many records change, while a quarter of an hour goes by; among them one that is tied to a contact."""
         if number:
             self.world.busy_hour(len(self.calls), number, over=15 * MINUTE, entities=self.schedule.entities)
+            self.people.change()
+            self._rename()
             known = self._dice.choice(self.linked)
-            if not self.world.is_deleted(known):
+            if not self.world.is_deleted(known) and known not in {person.id for person in self.people.all}:
                 self.world.edit(known, FirstName=f"Name{self._dice.randrange(1000)}")
 
     def enlarge(self, size: int) -> None:
         """Give a client a text of that many characters."""
         self.world.edit(self._dice.choice(self.world.ids("Client")), Notes="x" * size)
 
+    def _rename(self) -> None:
+        """Give two clients family names that a mask must not let through."""
+        if self.schedule.masked_from is not None:
+            for place in range(2):
+                self.world.edit(self.linked[place], LastName=f"{FAMILY}{self.world.count}")
+
     def message(self, number: int) -> None:
         """Publish so many messages, and let a file hold all that there ever were."""
         for _ in range(number):
-            body = self._message(len(self.told))
+            body, name = self.people.message(len(self.told)) or (self._message(len(self.told)), None)
             self.told.append(body)
-            self.bus.publish(body)
+            self.bus.publish(body, message_id=name)
         (self.folder / "messages.jsonl").write_bytes(b"".join(body + b"\n" for body in self.told))
 
     def _message(self, number: int) -> bytes:
@@ -246,7 +273,7 @@ class Scene:
         try:
             for name in ("mirror.db", "mirror.db-wal"):
                 with suppress(FileNotFoundError):
-                    shutil.copyfile(self.folder / name, folder / name)
+                    shutil.copyfile(self.place / name, folder / name)
             yield folder / "mirror.db" if (folder / "mirror.db").exists() else None
         finally:
             shutil.rmtree(folder)

@@ -72,4 +72,5 @@ def fault_of_accela(trouble: Trouble) -> AccelaFault:
         case "HTML for JSON":
             return AccelaFault("answer", after=after, times=times, status=200, body="<html>sign in</html>")
         case _:
-            return AccelaFault("answer", after=after, times=times, status=int(trouble.name[:3]))
+            asks = {"Retry-After": f"{trouble.value:.0f}"} if trouble.name.endswith("Retry-After") else {}
+            return AccelaFault("answer", after=after, times=times, status=int(trouble.name[:3]), headers=asks)

@@ -38,7 +38,7 @@ def carry_out(schedule: Schedule, folder: Path, shim: Path | None, *, keep: Path
         trouble = _told(schedule, scene, error)
         if keep is not None:
             shutil.copytree(folder, keep / str(schedule.seed), dirs_exist_ok=True)
-    shutil.rmtree(folder)
+    scene.clear_away()
     return Outcome(+run.happened, trouble)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from delta_mirror.simulator import CLIENT_SECRET, SECOND, START, Call, Dials
-from torture import checks
+from delta_mirror.simulator.accela import AccelaCall
+from torture import checks, people, veil
 from torture.pauses import Pauses
 from torture.plan import COMMANDS, Schedule, Step, Trouble
 from torture.run import Run
@@ -19,7 +20,19 @@ from torture.shim import compile_into
 Check = Callable[[Path, Scene], object]
 
 
-QUIET = Schedule(1, (9,), (12, 0, 0, 4), ("Client", "Sale"), Dials(), "remove", parallel=1, size=20, replaces=False)
+QUIET = Schedule(
+    1,
+    (9,),
+    (12, 0, 0, 4),
+    ("Client", "Sale"),
+    Dials(),
+    "remove",
+    parallel=1,
+    size=20,
+    replaces=False,
+    steps=(Step("erase", 0, 0, options=("Client",)),),
+    masked_from=0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +45,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             process = scene.start(*COMMANDS[name])
             process.code = process.popen.wait(60)
             assert process.code in (0, 3), process
+        erase(scene)
         scene.world.edit(scene.linked[0], FirstName="Once")
         scene.world.edit(scene.linked[1], FirstName="Once")
         for name in ("deltas", "accela push"):
@@ -39,6 +53,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             process.code = process.popen.wait(60)
             assert process.code == 0, process
         yield scene
+
+
+def erase(scene: Scene) -> None:
+    """Erase the client who is there to be erased, who goes on changing."""
+    person = scene.people.of("Client")
+    process = scene.start("erase", *person.arguments)
+    process.code = process.popen.wait(60)
+    assert process.code == 0, process
+    person.is_asked_for = person.is_erased = True
+    scene.world.edit(person.id, FirstName=scene.people.word(person))
 
 
 @pytest.fixture
@@ -53,12 +77,27 @@ def check_whole_log(path: Path, scene: Scene) -> None:
     checks.check_log(path, from_the_beginning=True)
 
 
+def check_nobody_is_back(path: Path, scene: Scene) -> None:
+    people.check_nobody_is_back(path, scene.people.all)
+
+
+def check_nothing_is_left(path: Path, scene: Scene) -> None:
+    people.check_nothing_is_left(path.parent, scene.people.all)
+
+
+def check_nothing_is_clear(path: Path, scene: Scene) -> None:
+    veil.check_nothing_is_clear(path.parent)
+
+
 ALL: tuple[Check, ...] = (
     checks.check_is_sound,
     checks.check_is_exact,
     checks.check_messages,
     checks.check_nothing_completed_is_missing,
     check_whole_log,
+    check_nobody_is_back,
+    check_nothing_is_left,
+    check_nothing_is_clear,
 )
 
 
@@ -67,8 +106,11 @@ def test_mirror_that_is_as_it_should_be_passes(scene: Scene, mirror: Path) -> No
         check(mirror, scene)
     checks.check_contacts(scene)
     checks.check_no_secret(scene)
+    people.check_nothing_is_left(scene.folder, scene.people.all)
+    veil.check_nothing_is_clear(scene.folder)
 
 
+_WORD = "zebra1n0000z"  # of the client who was erased
 _AGAIN = (
     "insert into _changes (seq, at, run_id, tenant_id, location_id, entity, id, op, fields) select seq + 1000, at, run_id, "
     "tenant_id, location_id, entity, id, op, fields from _changes where op = '{}' and entity = 'Client' limit 1"
@@ -93,6 +135,15 @@ _AGAIN = (
         ("delete from _changes where op = 'insert'", check_whole_log, "replace of"),
         ("update Client set FirstName = 'Else' where FirstName = 'Once'", check_whole_log, "not what the log ends with"),
         ("delete from Client where FirstName = 'Once'", check_whole_log, "is gone"),
+        ("update Client set LastName = 'Veiled1'", checks.check_is_exact, "LastName"),
+        ("update Sale set Total = 1", checks.check_is_exact, "Total"),
+        ("update ClientPhone set PhoneNumber = '5550101'", checks.check_is_exact, "ClientPhone"),
+        ("update NexusContact set Contact = '555-0000001'", checks.check_messages, "NexusContact"),
+        ("update Client set City = 'Veiled1'", check_nothing_is_clear, "is masked"),
+        ("update _changes set fields = '+1 (201) 555-01'", check_nothing_is_clear, "is masked"),
+        ("delete from _erased", check_nobody_is_back, "is gone"),
+        (f"update _changes set id = '{_WORD}'", check_nobody_is_back, "_changes holds"),
+        (f"update Client set City = '{_WORD}'", check_nothing_is_left, "mirror.db has"),
     ],
 )
 def test_mirror_that_was_spoilt_is_noticed(scene: Scene, mirror: Path, sql: str, check: Check, said: str) -> None:
@@ -171,3 +222,18 @@ def test_call_within_a_pause_is_noticed() -> None:
         pauses.check(Step("deltas", 0, 0), [early])
     pauses.forget()
     pauses.check(Step("deltas", 0, 0), [early])
+
+
+def test_call_of_accela_within_a_pause_is_noticed() -> None:
+    asked = Step("accela push", 0, 0, (Trouble("429 with Retry-After", "accela", value=100.0),))
+    refused = AccelaCall("GET", "/", {}, {}, "", status=429)
+    pauses = Pauses()
+    pauses.learn_of_agency(asked, START, [replace(refused, status=200), refused], 3)
+    pauses.check_agency(asked, START + 99 * SECOND, [])
+    pauses.check_agency(asked, START + 100 * SECOND, [refused])
+    with pytest.raises(AssertionError, match="within a pause"):
+        pauses.check_agency(asked, START + 99 * SECOND, [refused])
+    with pytest.raises(AssertionError, match="called again after"):
+        pauses.learn_of_agency(asked, START, [refused, replace(refused, status=200)], 3)
+    pauses.forget()
+    pauses.check_agency(asked, START, [refused])

@@ -4,7 +4,9 @@ Invariants:
 
 - A page is one transaction: rows, change log, tombstones, quarantine and the place reached are committed together.
 - While a page is applied the next one is fetched. The place that is kept is the one behind the page applied, never further.
-- Watermark and `caught_up_at` move when the drain is complete, and never back.
+- Watermark and `caught_up_at` move when the drain is complete, and the watermark never back. `caught_up_at` follows the clock:
+  where the service sends no Date that is ours, and one that is set back takes it along. That may show a gap that is none, and
+  hides none; a clock that was ahead and has been set right must not leave its time behind.
 - Whatever goes wrong with a stream stays with it: it is written to its row in `_streams` and told in the report.
 - A drain that was broken off goes on from its last committed page; then the feed is read once more from there to now. So it is
   where its pages do not hold still, once: what the process that died has read counts as well.
