@@ -369,6 +369,23 @@ def test_record_dated_exactly_at_the_start_of_a_list_is_no_omission(inclusive: b
     assert_exact(stream)
 
 
+@pytest.mark.parametrize("inclusive", [True, False])
+def test_feed_in_which_something_changes_at_every_whole_second_is_counted_and_not_swept(inclusive: bool) -> None:
+    feed = feed_of(300, Dials(inclusive=inclusive))
+    stream = FollowedStream(feed, 50)
+    stream.run()
+    feed.now += HOURS
+    change_each(feed, range(100))
+    stream.run()
+    newest = NOON + 299 * TICKS - 299 * TICKS % MINUTES  # a minute at which something has changed, and in the second before it
+    for _ in range(2):
+        feed.now += 15 * MINUTES
+        walk, calls = drive(stream)
+        assert walk.debt is not None
+        assert calls == 2 + 1 + 2
+    assert newest in walk.debt["starts"]
+
+
 def test_drain_that_is_swept_pays_what_was_owed() -> None:
     debt = Debt(starts=[START, START - DAYS], full=50, runs=DEBT_RUNS)
     walk = Walk(START, size=50, count_known=none_known, debt=debt)
