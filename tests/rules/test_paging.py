@@ -378,12 +378,11 @@ def test_feed_in_which_something_changes_at_every_whole_second_is_counted_and_no
     change_each(feed, range(100))
     stream.run()
     newest = NOON + 299 * TICKS - 299 * TICKS % MINUTES  # a minute at which something has changed, and in the second before it
+    assert newest in json.loads(stream.kept.debt)["starts"]
     for _ in range(2):
         feed.now += 15 * MINUTES
-        walk, calls = drive(stream)
-        assert walk.debt is not None
-        assert calls == 2 + 1 + 2
-    assert newest in walk.debt["starts"]
+        assert stream.run() == 2 + 1 + 2
+        assert json.loads(stream.kept.debt) is not None
 
 
 def test_drain_that_is_swept_pays_what_was_owed() -> None:
@@ -609,6 +608,19 @@ def test_short_page_that_is_not_the_last_ends_nothing() -> None:
         stream = FollowedStream(feed_of(599, dials), 100)
         stream.run()
         assert_exact(stream)
+
+
+@pytest.mark.parametrize(("short_pages", "uneven"), [("none", False), ("even", True)])
+def test_pages_that_others_follow_are_remembered_to_differ_in_length(
+    short_pages: Literal["none", "even"], uneven: bool
+) -> None:
+    stream = FollowedStream(feed_of(60, Dials(short_pages=short_pages)), 20)
+    seen = []
+    while stream.step():
+        seen.append((json.loads(stream.kept.place)["uneven"], json.loads(stream.kept.place)["mode"]))
+    # Page 0 is cut short, and page 1 is not.
+    assert [each for each, _ in seen] == [False] + [uneven] * (len(seen) - 1)
+    assert ("counting" in {mode for _, mode in seen}) is not uneven
 
 
 def test_list_whose_pages_differ_in_length_is_not_counted_by_them() -> None:

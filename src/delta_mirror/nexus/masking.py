@@ -37,7 +37,7 @@ def mask_delivery(mask: Mask, delivery: Delivery) -> Delivery:
 
 def mask_message(mask: Mask, tables: Collection[str], body: bytes) -> bytes:
     """Return *body*, that of a message, as it may be kept under what *mask* says of *tables*; itself where nothing is masked."""
-    text = body.decode("utf-8", "replace")
+    text = body.decode(errors="replace")
     if was_changed(text) == WITHHELD:
         return body
     try:
@@ -53,7 +53,7 @@ def mask_message(mask: Mask, tables: Collection[str], body: bytes) -> bytes:
             left = mask_json(mask, sent, _by_name(mask, tables), stored_value)
     except (UnreadableError, RecursionError):
         return withheld(mask, text).encode()
-    return body if left is sent else write_anyhow(left).encode("utf-8", "surrogatepass")
+    return body if left is sent else write_anyhow(left).encode()
 
 
 class Renewed(NamedTuple):
