@@ -129,7 +129,6 @@ def test_view_reaches_back_to_what_is_older_than_the_drain() -> None:
     assert listed.judge() == "complete"
     assert listed.asked == [3, 4, 2]
 
-
     listed = Listed([*dates(29), CUTOFF + 1, CUTOFF + 2, CUTOFF + 3], dates(35))  # two dates at the end, and both are later
     assert listed.judge() == "complete"
     assert listed.asked == [3, 4, 2]

@@ -75,7 +75,14 @@ def test_mask_may_have_left_the_hash_of_an_id_in_each_form_in_which_one_is_sent(
 def test_word_of_512_characters_may_be_an_id_and_a_longer_one_is_none() -> None:
     longest, longer = "x" * 512, "y" * 513
     assert words_of(f"{longest} {longer}") == {longest}
-    assert words_of(f'{{"": "a {longest[2:]}", "": "b {longer[2:]}"}}') == {"", f"a {longest[2:]}", "a", "b", longest[2:], longer[2:]}
+    assert words_of(f'{{"": "a {longest[2:]}", "": "b {longer[2:]}"}}') == {
+        "",
+        f"a {longest[2:]}",
+        "a",
+        "b",
+        longest[2:],
+        longer[2:],
+    }
 
 
 def test_picture_is_no_word() -> None:

@@ -611,9 +611,7 @@ def test_short_page_that_is_not_the_last_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize(("short_pages", "uneven"), [("none", False), ("even", True)])
-def test_pages_that_others_follow_are_remembered_to_differ_in_length(
-    short_pages: Literal["none", "even"], uneven: bool
-) -> None:
+def test_pages_that_others_follow_are_remembered_to_differ_in_length(short_pages: Literal["none", "even"], uneven: bool) -> None:
     stream = FollowedStream(feed_of(60, Dials(short_pages=short_pages)), 20)
     seen = []
     while stream.step():
