@@ -142,6 +142,12 @@ def test_what_is_dated_in_the_future_is_no_news() -> None:
     assert Listed([*dates(15), CUTOFF + 1, ahead], dates(15)).judge() == "longer"
 
 
+def test_what_is_dated_exactly_at_the_start_of_the_list_is_not_known() -> None:
+    ahead = CUTOFF + SKEW + 1
+    assert Listed([START], [ahead]).judge() == "longer"  # as long as expected, and out of place
+    assert Listed([START - 1], [ahead]).judge() == "complete"  # a service that reads StartDate coarsely lists what is older
+
+
 def test_what_is_dated_exactly_at_the_cutoff_was_there_when_the_drain_began() -> None:
     ahead = CUTOFF + SKEW + 1
     assert Listed([*dates(15), CUTOFF], dates(15)).judge() == "longer"

@@ -173,7 +173,7 @@ class Count:
             if self._is_later(when, page.clock):
                 continue
             place += 1
-            if self._has_ranks and when is not None and self.start < when <= self._cutoff:
+            if self._has_ranks and when is not None and self.start <= when <= self._cutoff:
                 known, upto = known + self._count_known(upto, when), when
                 if place > known:
                     return True
