@@ -85,7 +85,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "nexus/differences.py": ("rules/test_differences.py",),
     "nexus/maskable.py": ("rules/test_mask.py",),
     "nexus/masking.py": ("rules/test_mask.py", "rules/test_masked_messages.py"),
-    "nexus/message.py": ("rules/test_nexus_message.py",),
+    "nexus/message.py": ("rules/test_nexus_message.py", "rules/test_masked_messages.py"),
     "nexus/sas.py": ("rules/test_sas.py",),
     "nexus/sections.py": ("rules/test_nexus_message.py", "rules/test_differences.py"),
     "ops/prometheus.py": ("edges/test_ops.py",),

@@ -13,6 +13,10 @@ NAMES = [
 ]
 
 
+def test_folded_name_is_in_small_letters() -> None:
+    assert [fold(name) for name in ("EmailAddress", "ÄRGER")] == ["emailaddress", "Ärger"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_names_are_one_exactly_where_they_are_one_column_of_sqlite(name: str) -> None:
     for other in NAMES:
