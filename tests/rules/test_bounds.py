@@ -33,6 +33,16 @@ def test_empty_page_and_another_page_are_no_repeats() -> None:
     assert bounds.repeats == 1
 
 
+def test_empty_pages_in_a_row_and_the_first_page_of_another_list_are_no_repeats() -> None:
+    bounds = Bounds()
+    for number in range(1, 10):
+        bounds.compare(number, [], [])
+        assert bounds.repeats == 1
+    for _ in range(10):
+        bounds.compare(0, [1], [1])
+        assert bounds.repeats == 1
+
+
 def test_pages_that_bring_nothing_of_this_drain_come_to_an_end() -> None:
     bounds = Bounds()
     for _ in range(MOST_PASSES * MOST_IDLE_PAGES):
@@ -41,15 +51,15 @@ def test_pages_that_bring_nothing_of_this_drain_come_to_an_end() -> None:
         bounds.take(20, 0)
 
 
-@pytest.mark.parametrize(("brought", "filled"), [([19], 0), ([19, 1], 1), ([20, 20], 2)])
-def test_pages_that_are_filled_by_entries_of_this_drain_allow_for_more(brought: list[int], filled: int) -> None:
+@pytest.mark.parametrize(("size", "brought", "filled"), [(20, [19], 0), (20, [19, 1], 1), (20, [20, 20], 2), (1, [1], 1)])
+def test_pages_that_are_filled_by_entries_of_this_drain_allow_for_more(size: int, brought: list[int], filled: int) -> None:
     bounds = Bounds()
     for of_this_drain in brought:
-        bounds.take(20, of_this_drain)
+        bounds.take(size, of_this_drain)
     for _ in range(MOST_PASSES * (filled + MOST_IDLE_PAGES) - len(brought)):
-        bounds.take(20, 0)
+        bounds.take(size, 0)
     with pytest.raises(PagingError, match="did not end"):
-        bounds.take(20, 0)
+        bounds.take(size, 0)
 
 
 def test_pages_of_a_drain_that_died_count() -> None:
@@ -103,12 +113,12 @@ def test_parts_are_too_dear_once_they_have_taken_ten_passes_over_as_many_pages_a
 ) -> None:
     bounds = Bounds()
     before: list[int] = [1, 2]  # the last page of another list
-    for number, entries in enumerate((30, 10, 10, 15, 5)):
+    for number, entries in enumerate((10, 30, 15, 5)):
         page = list(range(100 * number, 100 * number + entries))
         bounds.take(entries, entries)
         bounds.compare(number, page, before)
         before = page
-    bounds.compare(5, [], before)
+    bounds.compare(4, [], before)
     bounds.pages = MOST_PASSES_IN_PARTS * pages
     assert not bounds.are_parts_too_dear(met)
     bounds.pages += 1
