@@ -200,6 +200,12 @@ def test_page_that_comes_late_in_a_list_whose_pages_count_from_zero_costs_no_com
     assert 0 not in listed.asked
 
 
+def test_page_without_a_date_lies_nowhere_else_than_its_number_says() -> None:
+    count = Listed(dates(3)).count(from_one=True, is_sure=False)
+    assert count.take(Page([Record("1", None, None, False, {}, {})], [1], None, CUTOFF)) == "open"
+    assert count.number == 2
+
+
 @pytest.mark.parametrize(("entries", "verdict"), [(5, "longer"), (6, "complete")])
 def test_first_page_so_small_that_chance_may_have_repeated_it_is_not_counted_by(entries: int, verdict: Verdict) -> None:
     listed = Listed(dates(entries), from_one=True)

@@ -9,7 +9,7 @@ import pytest
 from delta_mirror.core.values import read_ticks
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.message import Message, Unreadable, read_message
-from delta_mirror.nexus.sections import SECTIONS
+from delta_mirror.nexus.sections import SECTIONS, compact
 from nexus_messages import HOME, SAMPLE, ZERO, message
 
 
@@ -174,6 +174,10 @@ def test_a_reason_alone_names_a_section_where_there_are_no_details() -> None:
     body = bent(Action={"Reason": "Personal Details Removed", "OccurredOn": "2026-03-01T10:00:00Z"}, Details=None)
     found = read(body)
     assert (found.section, found.statement.removes) == ("Personal Details", True)
+
+
+def test_long_names_are_compared_as_short_ones_are() -> None:
+    assert [compact("Case Details" * times) for times in (1, 9_000)] == ["casedetails", "casedetails" * 9_000]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,14 @@ def test_empty_page_is_spared_once_a_pass_has_listed_as_many_as_the_one_before()
     assert under_way.has_listed_as_before
 
 
+def test_empty_page_is_spared_although_all_that_this_pass_has_listed_is_new() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2)
+    under_way.begin_pass()
+    under_way.take([(3, 1), (4, 1)], FUTURE)
+    assert under_way.has_listed_as_before
+
+
 def test_empty_page_is_not_spared_where_entries_that_were_hidden_may_be_back() -> None:
     under_way = sweep()
     read(under_way, 1, 2, 3, 4)
@@ -325,6 +333,17 @@ def test_small_page_that_comes_twice_in_order_is_read_again_while_chance_may_hav
             verdicts.append(under_way.receive(page(), FUTURE))
         assert under_way.from_one is (True if verdicts[-1] == "complete" else None)
     assert verdicts == ["open"] + ["another pass"] * (passes - 1) + ["complete"]
+
+
+def test_passes_in_which_a_small_page_came_twice_count_only_where_they_follow_each_other() -> None:
+    under_way = sweep()
+    first, rest, none = page(1, 2), page(3), page()
+    verdicts = []
+    for pages in ((first, first, rest, none), (first, rest, none), (first, first), *[(first, first, none)] * 2):
+        found = [under_way.receive(each, FUTURE) for each in pages]
+        assert found[:-1] == ["open"] * (len(pages) - 1)
+        verdicts.append(found[-1])
+    assert verdicts == ["another pass"] * 4 + ["complete"]
 
 
 def test_pages_that_have_some_entries_in_common_tell_nothing_of_the_number_of_the_first() -> None:
