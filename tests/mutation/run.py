@@ -44,7 +44,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "accela/mapping.py": ("rules/test_mapping.py",),
     "accela/push_plan.py": ("rules/test_push_plan.py",),
     "calls/addresses.py": ("rules/test_addresses.py",),
-    "config/words.py": ("edges/test_config.py",),
+    "config/words.py": ("rules/test_words.py",),
     "core/answer.py": ("rules/test_walk_parts.py",),
     "core/blanks.py": ("rules/test_blanks.py",),
     "core/bounds.py": ("rules/test_bounds.py",),
