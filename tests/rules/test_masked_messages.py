@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from delta_mirror.core.keyed import Keyed
-from delta_mirror.core.mask import Mask, Rules
+from delta_mirror.core.mask import Action, Mask, Rules
 from delta_mirror.jobs.masking import TERMS
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.masking import Renewed, has_place_in, mask_delivery, renew
@@ -57,9 +57,10 @@ def test_what_the_broker_says_of_a_message_stays_with_it() -> None:
 
 
 def test_section_loses_what_is_masked_in_its_table_and_nothing_else() -> None:
-    body = message(details={"FirstName": "Jo", "lastname": "Zebra", "Gender": "Male", "Shoe": 9})
-    rules: Rules = {"NexusClient": {"FirstName": "drop", "LastName": "hash"}, "NexusActivity": {"Details": "drop"}}
-    assert left_of(rules, body) == changed(body, FirstName=None, lastname=hashed("Zebra"))
+    body = message(details={"FirstName": "Jo", "lastname": "Zebra", "Ethinicity": "Elf", "Gender": "Male", "Shoe": 9})
+    of_client: dict[str, Action] = {"FirstName": "drop", "LastName": "hash", "Ethnicity": "hash"}
+    rules: Rules = {"NexusClient": of_client, "NexusActivity": {"Details": "drop"}}
+    assert left_of(rules, body) == changed(body, FirstName=None, lastname=hashed("Zebra"), Ethinicity=hashed("Elf"))
 
 
 def test_activity_loses_its_details_all_at_once_and_nothing_else() -> None:

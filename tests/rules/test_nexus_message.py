@@ -288,6 +288,7 @@ def test_values_have_the_form_in_which_they_are_stored(sent: object, stored: obj
 
 def test_a_bare_date_with_the_month_first_is_a_date_where_a_date_is_meant() -> None:
     assert values(message(details={"DateOfBirth": "7/24/1989"})) == {"DateOfBirth": "1989-07-24"}
+    assert values(message(details={"DateOfBirth": "2/30/1989"})) == {"DateOfBirth": "2/30/1989"}
 
 
 def test_offenses_of_a_section_that_has_none_are_a_key_as_any_other() -> None:
