@@ -62,7 +62,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "core/links.py": ("rules/test_model.py",),
     "core/maintenance.py": ("rules/test_maintenance.py",),
     "core/mask.py": ("rules/test_mask.py",),
-    "core/masked_body.py": ("rules/test_mask.py", "rules/test_masked_body.py"),
+    "core/masked_body.py": ("rules/test_mask.py", "rules/test_masked_body.py", "rules/test_masked_messages.py"),
     "core/model.py": ("rules/test_model.py",),
     "core/names.py": ("rules/test_names.py",),
     "core/paging.py": ("rules/test_paging.py",),

@@ -7,6 +7,7 @@ import pytest
 
 from delta_mirror.core.keyed import Keyed
 from delta_mirror.core.mask import Action, Mask, Rules
+from delta_mirror.core.masked_body import withheld
 from delta_mirror.jobs.masking import TERMS
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.masking import Renewed, has_place_in, mask_delivery, renew
@@ -61,6 +62,42 @@ def test_section_loses_what_is_masked_in_its_table_and_nothing_else() -> None:
     of_client: dict[str, Action] = {"FirstName": "drop", "LastName": "hash", "Ethnicity": "hash"}
     rules: Rules = {"NexusClient": of_client, "NexusActivity": {"Details": "drop"}}
     assert left_of(rules, body) == changed(body, FirstName=None, lastname=hashed("Zebra"), Ethinicity=hashed("Elf"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ({"*": "drop"}, None),
+        ({"offenses": "hash"}, hashed('[{"Statute":"s"}]')),
+        ({"FirstName": "drop"}, [{"Statute": "s"}]),
+    ],
+)
+def test_offenses_of_a_section_that_has_none_are_masked_as_any_other_key(rules: Any, left: Any) -> None:
+    body = message(details={"Offenses": [{"Statute": "s"}]})
+    assert left_of({"NexusClient": rules, "NexusOffense": {"Statute": "drop"}}, body) == changed(body, Offenses=left)
+
+
+def test_list_of_a_case_that_is_not_its_offenses_is_a_column_of_the_case() -> None:
+    body = message("Case Details", {"CaseNumber": "C1", "Others": [{"Statute": "s"}], "Status": "x"}, identifier=HOME)
+    rules: Rules = {"NexusOffense": {"Statute": "drop"}, "NexusCase": {"Status": "drop"}}
+    assert left_of(rules, body) == changed(body, Status=None)
+
+
+def test_what_a_message_is_known_and_put_in_order_by_is_no_column() -> None:
+    names = ("IntegrationId", "Identifier", "Type", "Reason", "OccurredOn", "UpdatedBy", "Client", "Action")
+    delivery = Delivery(message(details={"FirstName": "Jo"}))
+    assert mask_delivery(mask_with({"NexusClient": dict.fromkeys(names, "drop")}), delivery) is delivery
+
+
+def test_message_that_cannot_be_told_apart_by_names_is_withheld_and_told_from_others() -> None:
+    mask = mask_with({"NexusClient": {"Email": "drop"}})
+    bodies = [b"no JSON", b"[1]", b"{" * 9]
+    for each in bodies:
+        assert mask_delivery(mask, Delivery(each)).body.decode() == withheld(mask, each.decode())
+    covering, odd = mask_with({"NexusClient": {"*": "drop"}}), message("No Such Section", {"Email": "e"})
+    left = mask_delivery(covering, Delivery(odd))
+    assert left.body.decode() == withheld(covering, odd.decode())
+    assert mask_delivery(covering, left) is left
 
 
 def test_activity_loses_its_details_all_at_once_and_nothing_else() -> None:
