@@ -380,14 +380,18 @@ def test_record_dated_exactly_at_the_start_of_a_list_is_no_omission(inclusive: b
 
 
 @pytest.mark.parametrize("inclusive", [True, False])
-def test_feed_in_which_something_changes_at_every_whole_second_is_counted_and_not_swept(inclusive: bool) -> None:
-    feed = feed_of(300, Dials(inclusive=inclusive))
+@pytest.mark.parametrize(("gap", "precision"), [(TICKS, 1), (3 * TICKS // 10, TICKS)])  # in the second case StartDate is cut off
+def test_feed_in_which_something_changes_at_the_start_of_a_list_and_just_before_is_counted_and_not_swept(
+    gap: int, precision: int, inclusive: bool
+) -> None:
+    feed = feed_of(300, Dials(inclusive=inclusive, precision=precision), gap=gap)
     stream = FollowedStream(feed, 50)
     stream.run()
     feed.now += HOURS
-    change_each(feed, range(100))
+    change_each(feed, range(100), gap=gap)
     stream.run()
-    newest = NOON + 299 * TICKS - 299 * TICKS % MINUTES  # a minute at which something has changed, and in the second before it
+    newest = NOON + 299 * gap - 299 * gap % MINUTES
+    assert newest in {version.ticks for versions in feed.versions.values() for version in versions}
     assert newest in json.loads(stream.kept.debt)["starts"]
     for _ in range(2):
         feed.now += 15 * MINUTES
