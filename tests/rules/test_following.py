@@ -45,6 +45,12 @@ def test_page_one_that_shows_some_of_page_zero_leads_on_from_the_last_change() -
     assert (under_way.anchor, under_way.number) == (DATES[-1] - 1, 0)
 
 
+def test_older_entry_behind_the_last_change_shows_that_the_feed_does_not_ascend() -> None:
+    under_way, _ = follower()
+    under_way.receive(page(DATES))
+    assert under_way.receive(page([DATES[3] + 1, NOW])) == "unordered"
+
+
 @pytest.mark.parametrize("mode", ["following", "done"])
 def test_follower_that_was_broken_off_goes_on_from_where_it_had_anchored(mode: str) -> None:
     under_way, _ = follower()
