@@ -20,10 +20,10 @@ def page(dates: Sequence[int], digests: Sequence[int] | None = None) -> Page:
     return Page(entries, dates if digests is None else digests, None, NOW)
 
 
-def follower(size: int = 10) -> tuple[Follower, Horizon]:
+def follower(size: int = 10, first_page: FirstPage | None = None) -> tuple[Follower, Horizon]:
     times = Horizon(None)
     times.take(page([]))
-    first_page = FirstPage(None)
+    first_page = first_page or FirstPage(None)
     found = Follower(START, size=size, horizon=times, first_page=first_page, habits=NO_HABITS, watermark=None, owed=None)
     return found, times
 
@@ -32,10 +32,12 @@ DATES = [START + number * SECOND for number in range(1, 10)]
 
 
 def test_page_behind_one_that_is_not_full_is_looked_at() -> None:
-    under_way, _ = follower()
+    first_page = FirstPage(None)
+    under_way, _ = follower(first_page=first_page)
     assert under_way.receive(page(DATES)) == "open"
     assert (under_way.anchor, under_way.number) == (START, 1)
     assert under_way.receive(page([])) == "ended"
+    assert first_page.from_one is False
 
 
 def test_page_one_that_shows_some_of_page_zero_leads_on_from_the_last_change() -> None:

@@ -741,6 +741,14 @@ def test_first_page_is_asked_anew_where_its_offset_shows_that_the_start_was_read
     assert (request.number, request.start[-6:], read(request.start)) == (0, "-05:00", START)
 
 
+def test_first_page_is_asked_anew_for_its_offset_once_and_no_more() -> None:
+    walk = Walk(START, size=50, count_known=none_known, habits={"offset": "+05:30", "step": 0, "full": 0})
+    answer(walk, feed_of(10, Dials(ignores_offset=True, offset_minutes=-300)))
+    answer(walk, feed_of(10, Dials(ignores_offset=True, offset_minutes=-360)))  # its clocks have been put back
+    assert walk.request is not None
+    assert walk.request.number == 1
+
+
 def test_late_row_is_met_within_the_overlap() -> None:
     feed = feed_of(300, gap=10 * TICKS)
     stream = FollowedStream(feed, 200)
