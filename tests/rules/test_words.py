@@ -28,7 +28,16 @@ from delta_mirror.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0s", 0), ("000s", 0), ("90s", 90), ("010m", 600), ("2h", 7_200), ("7d", 604_800), ("36500d", LONGEST)],
+    [
+        ("0s", 0),
+        ("000s", 0),
+        ("90s", 90),
+        ("010m", 600),
+        ("2h", 7_200),
+        ("7d", 604_800),
+        ("36500d", LONGEST),
+        (f"{LONGEST}s", LONGEST),
+    ],
 )
 def test_duration_is_a_whole_number_and_a_unit(text: str, seconds: int) -> None:
     assert read_duration(text) == seconds
@@ -60,6 +69,7 @@ def test_duration_is_written_in_the_largest_unit_that_leaves_no_rest(seconds: in
     [
         ("https://Example.ORG", "https://example.org"),
         ("HTTPS://example.org:8443/Path/a//", "https://example.org:8443/Path/a"),
+        ("https://example.org/X//", "https://example.org/X"),
         ("https://[fe80::1]/x", "https://[fe80::1]/x"),
         ("http://localhost:1/", "http://localhost:1"),
         ("http://127.1.2.3", "http://127.1.2.3"),
