@@ -33,9 +33,14 @@ def test_what_explains_a_fault_is_said_of_a_line_that_is_there(each: dict[str, A
 
 
 def test_scores_that_are_written_down_are_of_modules_in_which_faults_are_tried_and_add_up() -> None:
-    scores = rows(section(CONTRIBUTING, "How much the tests notice"))
+    text = section(CONTRIBUTING, "How much the tests notice")
+    scores = rows(text)
 
-    assert scores
-    assert {code_in(row[0])[0] for row in scores} <= set(HELD_BY)
-    for faults, tried, *became in (map(int, row[1:]) for row in scores):
+    assert [code_in(row[0])[0] for row in scores] == sorted(HELD_BY)
+    counts = [[int(count) for count in row[1:]] for row in scores]
+    for faults, tried, *became in counts:
         assert sum(became) == tried <= faults
+    _, tried, noticed, cut_off, left, open_ones = map(sum, zip(*counts, strict=True))
+    share = 100 * (noticed + cut_off) / tried
+    assert f"of {tried:,} faults that were tried {noticed:,} were noticed and {cut_off} cut off (**{share:.1f} %**)" in text
+    assert f"{left} survived and are explained, {open_ones} are open" in text

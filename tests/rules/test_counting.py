@@ -129,11 +129,29 @@ def test_view_reaches_back_to_what_is_older_than_the_drain() -> None:
     assert listed.judge() == "complete"
     assert listed.asked == [3, 4, 2]
 
+    listed = Listed([*dates(29), CUTOFF + 1, CUTOFF + 2, CUTOFF + 3], dates(35))  # two dates at the end, and both are later
+    assert listed.judge() == "complete"
+    assert listed.asked == [3, 4, 2]
+
 
 def test_what_is_dated_in_the_future_is_no_news() -> None:
     ahead = CUTOFF + SKEW + 1
     assert Listed([*dates(15), ahead]).judge() == "complete"
     assert Listed([*dates(15), ahead], dates(15)).judge() == "longer"
+    assert Listed([*dates(15), ahead - 1], dates(15)).judge() == "complete"
+    assert Listed([*dates(15), CUTOFF + 1, ahead], dates(15)).judge() == "longer"
+
+
+def test_what_is_dated_exactly_at_the_start_of_the_list_is_not_known() -> None:
+    ahead = CUTOFF + SKEW + 1
+    assert Listed([START], [ahead]).judge() == "longer"  # as long as expected, and out of place
+    assert Listed([START - 1], [ahead]).judge() == "complete"  # a service that reads StartDate coarsely lists what is older
+
+
+def test_what_is_dated_exactly_at_the_cutoff_was_there_when_the_drain_began() -> None:
+    ahead = CUTOFF + SKEW + 1
+    assert Listed([*dates(15), CUTOFF], dates(15)).judge() == "longer"
+    assert Listed([*dates(15), CUTOFF], [*dates(15), ahead]).judge() == "longer"  # as long as expected, and out of place
 
 
 def test_list_of_older_versions_is_judged_by_its_length_alone() -> None:
@@ -153,6 +171,39 @@ def test_number_of_the_first_page_is_found_where_habit_is_wrong(from_one: bool, 
         assert not count.is_sure or count.from_one is from_one
         longer = Listed(dates(entries + 1), dates(entries), from_one=from_one)
         assert longer.judge(longer.count(from_one=habit, is_sure=False)) == "longer"
+
+
+@pytest.mark.parametrize(
+    ("entries", "hidden", "asked", "compares"),
+    [
+        (0, 0, [1], False),
+        (25, 0, [3, 4], False),
+        (30, 4, [3, 4], False),
+        (30, 5, [3, 4], True),  # the page lies half a page further back in the list than it should
+        (30, 10, [3, 2], True),  # it is empty
+    ],
+)
+def test_pages_0_and_1_are_compared_only_where_the_end_is_not_where_habit_puts_it(
+    entries: int, hidden: int, asked: list[int], compares: bool
+) -> None:
+    for is_sure in (True, False):
+        listed = Listed(dates(entries)[hidden:], dates(entries), from_one=True)
+        assert listed.judge(listed.count(from_one=True, is_sure=is_sure)) == "complete"
+        assert listed.asked == (asked if is_sure or not compares else [asked[0], 0, 1, *asked])
+
+
+@pytest.mark.parametrize("hidden", [0, 5, 10])
+def test_page_that_comes_late_in_a_list_whose_pages_count_from_zero_costs_no_comparison(hidden: int) -> None:
+    listed = Listed(dates(30)[hidden:], dates(30))
+    assert listed.judge(listed.count(from_one=None, is_sure=False)) == "complete"
+    assert listed.asked[0] == 2
+    assert 0 not in listed.asked
+
+
+def test_page_without_a_date_lies_nowhere_else_than_its_number_says() -> None:
+    count = Listed(dates(3)).count(from_one=True, is_sure=False)
+    assert count.take(Page([Record("1", None, None, False, {}, {})], [1], None, CUTOFF)) == "open"
+    assert count.number == 2
 
 
 @pytest.mark.parametrize(("entries", "verdict"), [(5, "longer"), (6, "complete")])

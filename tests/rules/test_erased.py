@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from delta_mirror.core.erased import Erased, mark_of, words_of
+from delta_mirror.core.erased import Erased, hashes_of, mark_of, words_of
 from delta_mirror.core.keyed import Keyed
+from delta_mirror.core.model import Value
 
 GUID = "0f8e4c1a-1111-4222-8333-abcdefabcdef"
 KEYED = Keyed("an invented key of some length")
@@ -54,6 +55,34 @@ def test_part_of_a_word_names_nobody() -> None:
     assert not ERASED.is_named_in(11, "Client", f'{{"Key": "{GUID}0", "x": "a{GUID}", "y": "{GUID[:-1]}"}}')
     assert "5" not in words_of('{"Amount": 42.5, "Year": 1975}')
     assert words_of('{"a": 5}') == {"a", "5"}
+
+
+@pytest.mark.parametrize(
+    ("id_", "forms"),
+    [
+        ("eX 1", ["eX 1", "ex 1", "EX 1"]),
+        ("-12", ["-12", -12]),
+        ("012", ["012", 12]),
+        ("9" * 18, ["9" * 18, int("9" * 18)]),
+        ("9" * 19, ["9" * 19]),
+        ("1.0", ["1.0"]),
+    ],
+)
+def test_mask_may_have_left_the_hash_of_an_id_in_each_form_in_which_one_is_sent(id_: str, forms: list[Value]) -> None:
+    assert hashes_of(KEYED, id_) == {KEYED.digest("mask", form) for form in forms}
+
+
+def test_word_of_512_characters_may_be_an_id_and_a_longer_one_is_none() -> None:
+    longest, longer = "x" * 512, "y" * 513
+    assert words_of(f"{longest} {longer}") == {longest}
+    assert words_of(f'{{"": "a {longest[2:]}", "": "b {longer[2:]}"}}') == {
+        "",
+        f"a {longest[2:]}",
+        "a",
+        "b",
+        longest[2:],
+        longer[2:],
+    }
 
 
 def test_picture_is_no_word() -> None:

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delta_mirror.core.fold import Held, Statement, order_key, ticks_of
+from delta_mirror.core.fold import Held, Statement, order_key, ticks_of, without_digest
 from delta_mirror.core.model import Value
 
 Told = tuple[bool, dict[str, Value | None]]
@@ -91,6 +91,12 @@ def test_keys_put_messages_in_order_of_time_kind_number_and_digest() -> None:
     ]
     assert keys == sorted(keys)
     assert ticks_of(keys[0]) == 5
+
+
+def test_key_without_its_digest_is_the_last_of_its_moment_rank_and_number() -> None:
+    assert without_digest(order_key(6, 1, 2, "0a1b")) == order_key(6, 1, 2, "ffff")
+    assert without_digest(order_key(6, 1, None, "ff")) == order_key(6, 1, None, "ff")
+    assert without_digest("") == ""
 
 
 def test_key_is_written_as_mirrors_hold_it_already() -> None:

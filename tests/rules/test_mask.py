@@ -47,7 +47,51 @@ def test_drop_leaves_out_hash_hashes_and_all_else_stays() -> None:
 def test_a_record_of_another_entity_is_the_very_same() -> None:
     sent = record(EmailAddress=MAIL)
     assert mask_with({"Employee": {"EmailAddress": "drop"}}).record("Client", sent) is sent
+
+
+def test_a_mask_that_keeps_everything_is_none() -> None:
     assert not mask_with({"Client": {"EmailAddress": "keep"}})
+    assert mask_with({"Client": {"EmailAddress": "drop"}})
+
+
+def test_root_and_children_are_masked_each_by_itself_and_children_stay_where_they_hang() -> None:
+    below = {"ClientPhone": [Child({"PhoneNumber": "5550100"}, 3)]}
+    sent = Record("c1", None, None, deleted=False, root={"EntityId": "c1", "Notes": "private"}, children=below)
+    masked = mask_with({"ClientPhone": {"PhoneNumber": "drop"}}).record("Client", sent)
+    assert (masked.root, masked.children) == (sent.root, {"ClientPhone": [Child({}, 3)]})
+    masked = mask_with({"Client": {"Notes": "drop"}}).record("Client", sent)
+    assert (masked.root, masked.children) == ({"EntityId": "c1"}, below)
+
+
+def test_of_rows_of_an_export_the_places_that_are_stored_are_told_by_their_header() -> None:
+    mask = mask_with({"Client": {"Mail": "hash", "Notes": "drop", "Zip": "drop"}})
+    assert mask.columns("client", ["A", "MAIL", "Notes"]) == [(0, "keep"), (1, "hash")]
+    assert mask.columns("Client", ["A", "B"]) is None
+    assert mask.columns("Client", ["Notes"]) == []
+    assert mask.met == {("client", "mail"), ("client", "notes")}
+
+
+def test_key_is_told_from_another_only_where_something_is_hashed_with_it() -> None:
+    assert mask_with(HASH).key_check() == KEY.check()
+    assert mask_with(DROP).key_check() is None
+    assert mask_with(HASH, None).key_check() is None
+
+
+def test_hashes_without_a_key_are_a_fault_of_the_program() -> None:
+    with pytest.raises(RuntimeError, match=r"^a mask that hashes was made without a key$"):
+        mask_with(HASH, None).row("Client", {"Mail": MAIL})
+
+
+def test_text_that_is_withheld_is_marked_by_its_hash_where_there_is_a_key() -> None:
+    assert mask_with(DROP).mark("sent") == KEY.digest("mask", "withheld", "sent")
+    assert mask_with(DROP, None).mark("sent") is None
+
+
+def test_what_a_name_may_mean_in_several_tables_is_masked_as_the_strictest_says() -> None:
+    mask = mask_with({"Client": {"Mail": "hash"}, "Employee": {"Mail": "drop"}, "ClientPhone": {"Number": "hash"}})
+    assert mask.strictest(["client", "employee"], "Mail") == "drop"
+    assert mask.strictest(["client", "clientphone"], "Mail") == "hash"
+    assert mask.strictest([], "Mail") == "keep"
 
 
 def test_equal_values_have_equal_hashes_and_what_is_not_there_has_none() -> None:
@@ -57,6 +101,10 @@ def test_equal_values_have_equal_hashes_and_what_is_not_there_has_none() -> None
     assert mask.row("Client", {"Points": 12}) == mask.row("Client", {"Points": 12.0})
     assert mask.row("Client", {"Points": 12}) != mask.row("Client", {"Points": "12"})
     assert mask.row("Client", {"Mail": ""}) == {"Mail": ""}
+    assert mask.hashed(None) is None
+    assert mask.value("hash", MAIL) == hashed(MAIL)
+    assert mask.value("drop", MAIL) is None
+    assert mask.value("keep", MAIL) == MAIL
     assert mask.row("Client", {}) == {}
 
 
@@ -85,27 +133,33 @@ def test_every_column_may_be_meant_but_not_what_something_is_told_by() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "column"),
+    ("table", "column", "why"),
     [
-        ("Client", "EntityId"),
-        ("Client", "client_tid"),
-        ("Client", "TenantId"),
-        ("Sale", "LocationId"),
-        ("Client", "DateUpdated"),
-        ("Client", "entityversion"),
-        ("Client", "ObjectStateEnum"),
-        ("Appointment", "AppointFinalStateEnum"),
-        ("AppointmentService", "AppointFinalStateEnum"),
-        ("AppointmentService", "AppointService_LId"),
-        ("Sale", "SaleDate"),
-        ("EmployeeSchedule", "DateUpdated"),
-        ("SaleLine", "Sale_Seq"),
-        ("ClientPhone", "Client_TId"),
-        ("ClientPhone", "OwnerId"),
+        ("Client", "EntityId", "is the key of its records"),
+        ("Client", "client_tid", "is the key of its records"),
+        ("Client", "TenantId", "says where a record belongs"),
+        ("Sale", "LocationId", "says where a record belongs"),
+        ("Client", "DateUpdated", "tells versions of a record apart"),
+        ("Client", "entityversion", "tells versions of a record apart"),
+        ("EmployeeSchedule", "DateUpdated", "tells versions of a record apart"),
+        ("Client", "ObjectStateEnum", "says whether a record is deleted"),
+        ("Appointment", "AppointFinalStateEnum", "says whether a record is deleted"),
+        ("AppointmentService", "AppointFinalStateEnum", "says whether a record is deleted"),
+        ("Sale", "SaleDate", "ties other rows to it"),
+        ("AppointmentService", "AppointService_LId", "ties its rows to their record"),
+        ("AppointmentServiceStep", "AppointService_LId", "ties its rows to their record"),
+        ("SaleLine", "Sale_Seq", "ties its rows to their record"),
+        ("SaleLine", "entityid", "ties its rows to their record"),
+        ("ClientPhone", "Client_TId", "ties its rows to their record"),
+        ("ClientPhone", "OwnerId", "may be what ties its rows to their record"),
+        ("ClientPhone", "ownerid", "may be what ties its rows to their record"),
+        ("ClientPhone", "OWNERID", "may be what ties its rows to their record"),
+        ("ClientPhone", "PictureGuid", "may be what ties its rows to their record"),
+        ("SaleLine", "Employee_TID", "may be what ties its rows to their record"),
     ],
 )
-def test_a_column_that_something_is_told_by_cannot_be_masked(table: str, column: str) -> None:
-    assert of_dds.why_needed(table, column)
+def test_a_column_that_something_is_told_by_cannot_be_masked(table: str, column: str, why: str) -> None:
+    assert of_dds.why_needed(table, column) == why
 
 
 @pytest.mark.parametrize(
@@ -115,6 +169,7 @@ def test_a_column_that_something_is_told_by_cannot_be_masked(table: str, column:
         ("Client", "ExternalId"),
         ("Sale", "Client_TId"),
         ("ClientPhone", "IsPaid"),
+        ("ClientPhone", "externalid"),
         ("Client", "SaleDate"),
     ],
 )
@@ -122,11 +177,33 @@ def test_any_other_column_can(table: str, column: str) -> None:
     assert of_dds.why_needed(table, column) is None
 
 
-def test_of_nexus_natural_keys_and_wrong_spellings_are_refused() -> None:
-    assert of_nexus.why_needed("NexusVehicle", "licenseplate")
-    assert of_nexus.why_needed("NexusActivity", "Type")
-    assert "Ethnicity" in (of_nexus.why_needed("NexusClient", "Ethinicity") or "")
-    assert of_nexus.why_needed("NexusClient", "Email") is None
+@pytest.mark.parametrize(
+    ("named", "table"),
+    [("client", "client"), ("EmployeeSchedule", "EmployeeSchedule"), ("SaleLine_Service_L", "SaleLineService")],
+)
+def test_table_of_the_service_is_known_by_what_the_mirror_calls_it(named: str, table: str) -> None:
+    assert of_dds.stored_as(named) == table
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "why"),
+    [
+        ("NexusVehicle", "licenseplate", "tells its items apart where a message names none"),
+        ("NexusActivity", "Type", "says what its rows are"),
+        ("NexusActivity", "Details", None),
+        ("NexusClient", "Type", None),
+        ("NexusClient", "Ethinicity", "is called Ethnicity in the mirror; name it so"),
+        ("NexusClient", "ethnicity", None),
+        ("NexusClient", "Email", None),
+        ("Client", "LicensePlate", None),
+    ],
+)
+def test_of_nexus_natural_keys_and_wrong_spellings_are_refused(table: str, column: str, why: str | None) -> None:
+    assert of_nexus.why_needed(table, column) == why
+
+
+def test_tables_of_nexus_are_those_of_its_client() -> None:
+    assert [of_nexus.entity_of(table) for table in ("NexusClient", "nexusvehicle", "Client")] == ["NexusClient"] * 2 + [None]
 
 
 KEEP: Rules = {}

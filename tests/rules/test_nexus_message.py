@@ -9,7 +9,7 @@ import pytest
 from delta_mirror.core.values import read_ticks
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.message import Message, Unreadable, read_message
-from delta_mirror.nexus.sections import SECTIONS
+from delta_mirror.nexus.sections import SECTIONS, compact
 from nexus_messages import HOME, SAMPLE, ZERO, message
 
 
@@ -170,6 +170,16 @@ def test_keys_that_two_sections_have_do_not_hide_one_that_one_section_alone_has(
     assert read(message(None, {"Status": "Active", "AssignedOfficer": "x", "ClientType": "y"})).place.section == "Account Details"
 
 
+def test_a_reason_alone_names_a_section_where_there_are_no_details() -> None:
+    body = bent(Action={"Reason": "Personal Details Removed", "OccurredOn": "2026-03-01T10:00:00Z"}, Details=None)
+    found = read(body)
+    assert (found.section, found.statement.removes) == ("Personal Details", True)
+
+
+def test_long_names_are_compared_as_short_ones_are() -> None:
+    assert [compact("Case Details" * times) for times in (1, 9_000)] == ["casedetails", "casedetails" * 9_000]
+
+
 @pytest.mark.parametrize(
     ("said", "removes"),
     [
@@ -278,6 +288,7 @@ def test_values_have_the_form_in_which_they_are_stored(sent: object, stored: obj
 
 def test_a_bare_date_with_the_month_first_is_a_date_where_a_date_is_meant() -> None:
     assert values(message(details={"DateOfBirth": "7/24/1989"})) == {"DateOfBirth": "1989-07-24"}
+    assert values(message(details={"DateOfBirth": "2/30/1989"})) == {"DateOfBirth": "2/30/1989"}
 
 
 def test_offenses_of_a_section_that_has_none_are_a_key_as_any_other() -> None:
@@ -308,6 +319,8 @@ def test_ids_that_are_guids_are_in_lower_case_and_others_to_the_letter() -> None
     found = read(message("Address Details", {"Address": "x"}, client=HOME.upper(), identifier=HOME.upper()))
     assert found.place == (HOME, "Address Details", HOME)
     assert read(message("Address Details", {}, client="Ex1", identifier=17)).place == ("Ex1", "Address Details", "17")
+    as_long = "X" * len(HOME)
+    assert read(message("Address Details", {}, identifier=as_long)).place.item_id == as_long
 
 
 @pytest.mark.parametrize("identifier", [None, "", ZERO, " "])
@@ -367,6 +380,8 @@ def test_an_activity_without_an_identifier_is_unreadable() -> None:
 @pytest.mark.parametrize(
     ("at", "meant"),
     [
+        ("2019-02-15T14:25:13.4567890Z", "2019-02-15T14:25:13.456789Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),  # what .NET has where nothing was set
         ("2019-02-15T14:25Z", "2019-02-15T14:25:00Z"),
         ("2019-02-15T14:25:01.5", "2019-02-15T14:25:01.5Z"),
         ("2019-02-15T14:25:00-07:00", "2019-02-15T21:25:00Z"),
@@ -382,7 +397,11 @@ def test_every_form_of_occurred_on_is_a_moment_in_utc(at: str, meant: str) -> No
 
 
 @pytest.mark.parametrize(
-    "at", [None, "", "soon", "2019-13-01T00:00Z", 17, "0001-01-01T00:00+14:00", "9999-12-31T23:59:59-14:00", "24/12/2019", True]
+    "at",
+    [
+        *(None, "", "soon", "2019-13-01T00:00Z", 17, "0001-01-01T00:00+14:00", "9999-12-31T23:59:59-14:00", "24/12/2019", True),
+        "2019-02-30T14:25:13.4567890Z",
+    ],
 )
 def test_without_a_moment_a_message_is_unreadable(at: object) -> None:
     expected = {None: "is missing", "": "is missing", True: "is no text"}.get(at, "is no date-time")  # type: ignore[call-overload]

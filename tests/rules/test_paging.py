@@ -233,6 +233,14 @@ def test_feed_without_order_that_moves_is_read_whole(order: Order) -> None:
     settle(stream)
 
 
+@pytest.mark.parametrize("order", ["by id", "shuffled once"])
+def test_list_whose_entries_keep_their_places_comes_to_rest_although_something_changes_at_every_call(order: Order) -> None:
+    stream = FollowedStream(feed_of(120, Dials(order=order)), 20)
+    calls = drain_while(stream, (f"r{number * 7 % 120:04}" for number in range(1_000)))
+    assert stream.errors == 0
+    assert calls <= 6 * (120 // 20 + 1)
+
+
 @pytest.mark.parametrize("records", [610, 600, 401, 400, 399, 201])
 def test_one_record_out_of_order_is_found_by_counting(records: int) -> None:
     feed = feed_of(records, Dials(order="ascending but for one"))
@@ -349,7 +357,9 @@ def test_what_is_owed_is_counted_in_turn_the_oldest_list_and_the_newest() -> Non
         assert set(debt["starts"]) == {oldest, newest}
         counted.append(debt["starts"][0])
         feed.now += LATER
-        assert drive(stream)[1] == 2 + 3 - 1  # a full page and the rest; then the end of the list, and the empty page behind it
+        walk, calls = drive(stream)
+        assert calls == 2 + 3 - 1  # a full page and the rest; then the end of the list, and the empty page behind it
+        assert 0 <= counted[-1] - walk.place()["anchor"] <= SECOND  # the list that was read last
     assert counted == [oldest, newest] * 2
 
 
@@ -367,6 +377,26 @@ def test_record_dated_exactly_at_the_start_of_a_list_is_no_omission(inclusive: b
     assert walk.place()["start"] == NOON
     assert calls == 3 + 1 + 2
     assert_exact(stream)
+
+
+@pytest.mark.parametrize("inclusive", [True, False])
+@pytest.mark.parametrize(("gap", "precision"), [(TICKS, 1), (3 * TICKS // 10, TICKS)])  # in the second case StartDate is cut off
+def test_feed_in_which_something_changes_at_the_start_of_a_list_and_just_before_is_counted_and_not_swept(
+    gap: int, precision: int, inclusive: bool
+) -> None:
+    feed = feed_of(300, Dials(inclusive=inclusive, precision=precision), gap=gap)
+    stream = FollowedStream(feed, 50)
+    stream.run()
+    feed.now += HOURS
+    change_each(feed, range(100), gap=gap)
+    stream.run()
+    newest = NOON + 299 * gap - 299 * gap % MINUTES
+    assert newest in {version.ticks for versions in feed.versions.values() for version in versions}
+    assert newest in json.loads(stream.kept.debt)["starts"]
+    for _ in range(2):
+        feed.now += 15 * MINUTES
+        assert stream.run() == 2 + 1 + 2
+        assert json.loads(stream.kept.debt) is not None
 
 
 def test_drain_that_is_swept_pays_what_was_owed() -> None:
@@ -594,6 +624,17 @@ def test_short_page_that_is_not_the_last_ends_nothing() -> None:
         assert_exact(stream)
 
 
+@pytest.mark.parametrize(("short_pages", "uneven"), [("none", False), ("even", True)])
+def test_pages_that_others_follow_are_remembered_to_differ_in_length(short_pages: Literal["none", "even"], uneven: bool) -> None:
+    stream = FollowedStream(feed_of(60, Dials(short_pages=short_pages)), 20)
+    seen = []
+    while stream.step():
+        seen.append((json.loads(stream.kept.place)["uneven"], json.loads(stream.kept.place)["mode"]))
+    # Page 0 is cut short, and page 1 is not.
+    assert [each for each, _ in seen] == [False] + [uneven] * (len(seen) - 1)
+    assert ("counting" in {mode for _, mode in seen}) is not uneven
+
+
 def test_list_whose_pages_differ_in_length_is_not_counted_by_them() -> None:
     # Page 0 is cut short, and page 1 is not: by page numbers the list would end earlier than it does.
     dials = Dials(short_pages="even", order="ascending but for one")
@@ -700,6 +741,14 @@ def test_first_page_is_asked_anew_where_its_offset_shows_that_the_start_was_read
     assert (request.number, request.start[-6:], read(request.start)) == (0, "-05:00", START)
 
 
+def test_first_page_is_asked_anew_for_its_offset_once_and_no_more() -> None:
+    walk = Walk(START, size=50, count_known=none_known, habits={"offset": "+05:30", "step": 0, "full": 0})
+    answer(walk, feed_of(10, Dials(ignores_offset=True, offset_minutes=-300)))
+    answer(walk, feed_of(10, Dials(ignores_offset=True, offset_minutes=-360)))  # its clocks have been put back
+    assert walk.request is not None
+    assert walk.request.number == 1
+
+
 def test_late_row_is_met_within_the_overlap() -> None:
     feed = feed_of(300, gap=10 * TICKS)
     stream = FollowedStream(feed, 200)
@@ -795,6 +844,20 @@ def test_watermark_stays_behind_a_tie_of_the_next_drain_that_a_page_has_cut() ->
     assert stream.kept.watermark < feed.truth()["r0000"].ticks
 
 
+def test_drain_killed_before_its_count_goes_on_with_the_count() -> None:
+    stream = FollowedStream(feed_of(120), 50)
+    modes = set()
+    while stream.walk is None or not stream.walk.looks_back:
+        stream.step()
+        modes.add(json.loads(stream.kept.place)["mode"])
+    assert modes == {"following", "counting"}
+    stream.die()
+    walk, calls = drive(stream)
+    assert calls == 2 + 1  # the page on which the list must end, as it holds a single entry the one before, and the empty one
+    assert walk.debt is not None
+    assert_exact(stream)
+
+
 def test_swept_drain_begins_its_list_anew_but_keeps_count_of_its_passes() -> None:
     stream = FollowedStream(feed_of(200, Dials(order="shuffled once")), 20)
     for _ in range(14):
@@ -846,6 +909,10 @@ def test_place_says_the_same_after_it_was_kept_as_text() -> None:
     stream = FollowedStream(feed_of_ties(100, 70, 100, Dials(offset_minutes=330, precision=TICKS, rounding="up")), 50)
     while stream.step():
         place = json.loads(stream.kept.place)
+        assert stream.walk is not None
+        assert stream.walk.looks_back or stream.walk.request is None or place["page"] == stream.walk.request.number
+        assert place["mode"] in ("following", "counting", "done")
+        assert (place["uneven"], place["old_versions"]) == (False, False)
         again = Walk.resume(place, size=50, count_known=stream.count_known).place()
         moved = ("mode", "anchor", "page")
         assert {k: v for k, v in json.loads(json.dumps(again)).items() if k not in moved} == {
@@ -882,6 +949,17 @@ def test_count_never_puts_back_an_older_version_of_equal_date() -> None:
     feed.now += DAYS
     stream = FollowedStream(feed, 20)
     stream.run()
+    assert_exact(stream)
+
+
+def test_ordered_feed_that_lists_every_change_is_counted_by_its_length_and_swept_never() -> None:
+    feed = Feed(Dials(per_change=True))
+    for number in range(120):
+        change_each(feed, [number // 2])
+    stream = FollowedStream(feed, 20)
+    walk, calls = drive(stream)
+    assert walk.place()["old_versions"] is True
+    assert calls <= 120 // 19 + 5
     assert_exact(stream)
 
 

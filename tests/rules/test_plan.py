@@ -225,6 +225,9 @@ def test_same_content_under_a_newer_date_is_redated_and_no_change() -> None:
     plan = judge(alive(record("a", 1)), record("a", 3), record("b", 2))
     assert (ops(plan), plan.unchanged, plan.superseded) == ([], [record("a", 3)], [record("b", 2)])
     assert plan.redated == {ID: record("a", 3)}
+    for again in (record("a", 1), record("a", None)):
+        plan = judge(alive(record("a", 1)), again)
+        assert (plan.unchanged, plan.redated) == ([again], {})
     plan = judge(alive(record("a", 1)), record("a", 3), record("b", 4))
     assert plan.redated == {}
     plan = judge(alive(record("a", 1)), record("b", 2), record("b", 3))

@@ -37,6 +37,7 @@ def test_two_passes_that_show_the_same_prove_it() -> None:
     assert read(under_way, 1, 2, 3)
     assert under_way.passes == 2
     assert under_way.listed == 3
+    assert under_way.from_one is None
 
 
 def test_empty_list_is_complete_after_two_passes() -> None:
@@ -122,10 +123,31 @@ def test_list_that_never_is_equally_long_ends_after_quiet_passes_in_the_same_ord
     assert ended == [False] * (QUIET_PASSES - 1) + [True]
 
 
+def test_list_that_is_shuffled_and_never_equally_long_ends_after_quiet_passes_once_chance_could_hardly_hide_one() -> None:
+    under_way = sweep()
+    shown = [((1, 2, 3), (1, 2, 1, 3))[number % 2] for number in range(PASSES_TO_SHOW_FOUR - 2)]
+    ended = [read(under_way, *each) for each in (*shown, (1, 2, 3, 4), (1, 2, 1, 3), (1, 2, 3))]
+    assert ended == [False] * PASSES_TO_SHOW_FOUR + [True]
+
+
+@pytest.mark.parametrize(("at", "passes"), [(12, 3), (6, 15)])
+def test_shuffled_list_with_later_entries_among_those_that_count_is_read_until_chance_could_hardly_hide_one(
+    at: int, passes: int
+) -> None:
+    under_way = sweep()
+    ended = []
+    for number in range(passes):
+        listed = list(range(1, 13))
+        if number % 2:
+            listed.reverse()
+        ended.append(read(under_way, *listed[:at], NOW + 1, *listed[at:]))
+    assert ended == [False] * (passes - 1) + [True]
+
+
 def test_what_changed_since_the_drain_began_does_not_count() -> None:
     under_way = sweep()
     read(under_way, 1, 2, NOW + 1)
-    assert read(under_way, 1, 2, NOW + 1, NOW + 2)
+    assert read(under_way, 1, 2, NOW + 1, FUTURE)
     assert under_way.listed == 2
 
 
@@ -177,12 +199,29 @@ def test_empty_page_is_spared_once_a_pass_has_listed_as_many_as_the_one_before()
     assert under_way.has_listed_as_before
 
 
+def test_empty_page_is_spared_although_all_that_this_pass_has_listed_is_new() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2)
+    under_way.begin_pass()
+    under_way.take([(3, 1), (4, 1)], FUTURE)
+    assert under_way.has_listed_as_before
+
+
 def test_empty_page_is_not_spared_where_entries_that_were_hidden_may_be_back() -> None:
     under_way = sweep()
     read(under_way, 1, 2, 3, 4)
     read(under_way, 1, 2, 4)  # 3 is hidden, because a change of it is on its way
     under_way.begin_pass()
     under_way.take([(1, 1), (2, 2), (3, 3)], FUTURE)
+    assert not under_way.has_listed_as_before
+
+
+def test_empty_page_is_not_spared_where_entries_that_were_hidden_may_be_back_beside_a_new_one() -> None:
+    under_way = sweep()
+    read(under_way, 1, 2, 3, 4)
+    read(under_way, 1, 2, 4)
+    under_way.begin_pass()
+    under_way.take([(5, 1), (1, 1), (2, 2)], FUTURE)
     assert not under_way.has_listed_as_before
 
 
@@ -292,7 +331,26 @@ def test_small_page_that_comes_twice_in_order_is_read_again_while_chance_may_hav
         verdicts.append(under_way.receive(first, FUTURE))
         if not number:
             verdicts.append(under_way.receive(page(), FUTURE))
+        assert under_way.from_one is (True if verdicts[-1] == "complete" else None)
     assert verdicts == ["open"] + ["another pass"] * (passes - 1) + ["complete"]
+
+
+def test_passes_in_which_a_small_page_came_twice_count_only_where_they_follow_each_other() -> None:
+    under_way = sweep()
+    first, rest, none = page(1, 2), page(3), page()
+    verdicts = []
+    for pages in ((first, first, rest, none), (first, rest, none), (first, first), *[(first, first, none)] * 2):
+        found = [under_way.receive(each, FUTURE) for each in pages]
+        assert found[:-1] == ["open"] * (len(pages) - 1)
+        verdicts.append(found[-1])
+    assert verdicts == ["another pass"] * 4 + ["complete"]
+
+
+def test_pages_that_have_some_entries_in_common_tell_nothing_of_the_number_of_the_first() -> None:
+    under_way = sweep()
+    under_way.receive(page(1, 2, 3), FUTURE)
+    under_way.receive(page(3, 4, 5), FUTURE)
+    assert under_way.from_one is None
 
 
 def test_pages_that_have_nothing_in_common_show_that_numbers_begin_at_zero() -> None:

@@ -59,6 +59,7 @@ def back(opened: Window) -> int:
         # A quiet stream's watermark grows old; it is not read again from there.
         (NOON - 5 * DAY, NOON - HOUR, HOUR + DAY),
         (NOON - 90 * DAY, NOON - HOUR, HOUR + DAY),
+        (NOON - 5 * DAY, NOON, DAY),
         # Never further than the feed reaches.
         (NOON - 6 * DAY, NOON - 6 * DAY, REACH),
         (NOON - 60 * DAY, NOON - 60 * DAY, REACH),

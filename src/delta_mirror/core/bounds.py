@@ -33,7 +33,7 @@ class Bounds:
         self.pages = pages
         self.repeats = 1
         self._asked = 0  # pages, by this process
-        self._widest = 0  # entries on the largest page
+        self._widest = 1  # entries on the largest page, which has one at least
         self._narrowest = 0  # entries on the smallest page that another one follows; 0: not known
         self._met = 0  # entries that belong to this drain, each time that one came
         self._longest_pass = 0  # in pages
@@ -48,7 +48,7 @@ class Bounds:
         self._asked += 1
         self._met += of_this_drain
         self._widest = max(self._widest, entries)
-        filled = self._met // max(self._widest, 1)
+        filled = self._met // self._widest
         if self.pages > MOST_PAGES or self._asked > MOST_PASSES * (filled + MOST_IDLE_PAGES):
             raise PagingError(f"the feed did not end within {self.pages} pages")
 
@@ -88,7 +88,7 @@ class Bounds:
         return self.pages > MOST_PASSES_IN_PARTS * self._pages_for(met)
 
     def _pages_for(self, entries: int) -> int:
-        return entries // (self._narrowest or self._widest or 1) + 2
+        return entries // (self._narrowest or self._widest) + 2
 
     def _afford(self, pages: int, passes: int, pages_of_list: int) -> None:
         if passes >= MOST_PASSES or self.pages + pages > MOST_PASSES * pages_of_list:

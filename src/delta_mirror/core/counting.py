@@ -88,7 +88,7 @@ class Count:
         has_ranks: bool,
         from_one: bool | None,
         is_sure: bool,
-        compares_first: bool = False,
+        compares_first: bool,
     ) -> None:
         self.start = start
         self.from_one = from_one
@@ -173,19 +173,23 @@ class Count:
             if self._is_later(when, page.clock):
                 continue
             place += 1
-            if self._has_ranks and when is not None and self.start < when <= self._cutoff:
+            if self._has_ranks and when is not None and self.start <= when <= self._cutoff:
                 known, upto = known + self._count_known(upto, when), when
                 if place > known:
                     return True
         return place > max(self._expected, self._index * self._size)
 
     def _is_off(self, page: Page) -> bool:
-        """Return whether *page* lies half a page or more from where its number says: the number may mean another page."""
+        """Return whether *page* lies half a page or more behind where its number says: the number may mean the page before it.
+
+        Only where page numbers are thought to count from 1. Thought to count from 0 and wrongly so, they bring pages too early:
+        then the list seems longer than it is.
+        """
+        if not self.from_one:
+            return False
         if not page.entries:
             return self._viewed == 1 and self._expected > 0
         first = min(page.dates[0] if page.dates else self._cutoff, self._cutoff)
-        if not self.from_one:
-            first -= 1  # no page can come too late in the list then, and what is dated alike may well stand behind the first
         return self._count_known(self.start, first) > self._index * self._size + self._size // 2
 
     def _is_later(self, when: int | None, clock: int) -> bool:

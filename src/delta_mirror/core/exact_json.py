@@ -104,7 +104,7 @@ def _read_carefully(body: bytes) -> Json:
     text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     try:
         parsed: Json = json.loads(
-            text, parse_int=_number, parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object
+            text, parse_int=_number, parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=object_of
         )
     except json.JSONDecodeError as error:
         raise UnreadableError(f"it is no JSON (at character {error.pos} of {len(text)})") from None
@@ -122,7 +122,8 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise UnreadableError(f"it holds {constant}, which is no JSON")
 
 
-def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def object_of(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return the object that has these members; `Twice` where one name stands twice among them."""
     members = dict(pairs)
     return members if len(members) == len(pairs) else Twice(pairs)
 

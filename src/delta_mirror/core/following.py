@@ -90,7 +90,7 @@ class Follower:
         self.full = place["full"]
         self.is_uneven = place["uneven"]
         self.has_anchored = place["anchored"]
-        if place["mode"] in ("following", "done") and self.last is not None:
+        if self.last is not None:
             self.anchor = place["anchor"]
 
     @property

@@ -53,7 +53,7 @@ class Mask:
         self.met: set[tuple[str, str]] = set()  # table and column, names folded, of what was named and has come
         self._terms = terms
         self._keyed = keyed
-        self._tables = {table: _TableMask(table, named, self) for table, named in self.rules.items() if _masks(named)}
+        self._tables = {table: _TableMask(table, self) for table, named in self.rules.items() if _masks(named)}
 
     def __bool__(self) -> bool:
         """Whether anything is masked at all."""
@@ -89,11 +89,13 @@ class Mask:
 
     def value(self, action: Action, value: Value | None) -> Value | None:
         """Return what is stored instead of *value*."""
-        if action == "keep" or value is None:
-            return value
-        if action == "drop":
-            return None
-        if value == "":
+        if action == "hash":
+            return self.hashed(value)
+        return value if action == "keep" else None
+
+    def hashed(self, value: Value | None) -> Value | None:
+        """Return the hash of *value*; what is not there, and the empty text, has none and stays."""
+        if value is None or value == "":
             return value
         if self._keyed is None:
             raise RuntimeError("a mask that hashes was made without a key")
@@ -158,7 +160,7 @@ class Mask:
             (fold(table), fold(name)): name for rules in (self.written, before) for table in rules for name in rules[table]
         }
         return [
-            (spelling[table], spelled.get((table, name), name))
+            (spelling[table], spelled[table, name])
             for table, named in self._steps(before, _loosened).items()
             for name, action in sorted(named.items())
             if action != "keep"
@@ -179,9 +181,8 @@ class Mask:
 class _TableMask:
     """The mask of one table, which learns what becomes of each column when it first meets it, in the spelling that is sent."""
 
-    def __init__(self, table: str, named: Mapping[str, Action], mask: Mask) -> None:
+    def __init__(self, table: str, mask: Mask) -> None:
         self._table = table
-        self._named = named
         self._mask = mask
         self._known: frozenset[str] = frozenset()
         self._hits: tuple[tuple[str, Action], ...] = ()
@@ -198,7 +199,7 @@ class _TableMask:
                 if action == "drop":
                     del masked[column]
                 else:
-                    masked[column] = cast("Value", self._mask.value(action, row[column]))
+                    masked[column] = cast("Value", self._mask.hashed(row[column]))
         return row if masked is None else masked
 
     def _learn(self, columns: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from delta_mirror.core.erased import words_of
-from delta_mirror.core.exact_json import Json, Twice, UnreadableError, pairs_of, read_json, write_anyhow
+from delta_mirror.core.exact_json import Json, UnreadableError, object_of, pairs_of, read_json, write_anyhow
 from delta_mirror.core.mask import Action, Mask
 from delta_mirror.core.model import Entry, Page, Record, Value
 
@@ -51,7 +51,7 @@ def mask_body(mask: Mask, tables: Collection[str], body: str) -> str:
     if mask.covers_all(tables):
         return withheld(mask, body)
     try:
-        sent = _opened(read_json(body.encode("utf-8", "surrogatepass")))
+        sent = _opened(read_json(body.encode(errors="surrogatepass")))
         left = mask_json(mask, sent, lambda name: mask.strictest(tables, name), _plain)
     except (UnreadableError, RecursionError):
         return withheld(mask, body)
@@ -85,10 +85,8 @@ def mask_json(
         else:
             has_changed = True
             if action == "hash":
-                pairs.append((name, mask.value("hash", stored(name, value))))
-    if not has_changed:
-        return sent
-    return Twice(pairs) if isinstance(sent, Twice) else dict(pairs)
+                pairs.append((name, mask.hashed(stored(name, value))))
+    return object_of(pairs) if has_changed else sent
 
 
 def was_changed(body: str) -> str | None:
@@ -111,15 +109,11 @@ def _opened(sent: Json) -> Json:
     if not isinstance(sent, dict) or not any(name.lower() == _SNAPSHOT and type(value) is str for name, value in pairs_of(sent)):
         return sent
     pairs = [
-        (name, read_json(value.encode("utf-8", "surrogatepass")) if name.lower() == _SNAPSHOT and type(value) is str else value)
+        (name, read_json(value.encode(errors="surrogatepass")) if name.lower() == _SNAPSHOT and type(value) is str else value)
         for name, value in pairs_of(sent)
     ]
-    return Twice(pairs) if isinstance(sent, Twice) else dict(pairs)
+    return object_of(pairs)
 
 
 def _plain(_: str, value: Json) -> Value | None:
-    if isinstance(value, dict | list):
-        return write_anyhow(value)
-    if isinstance(value, bool):
-        return int(value)
-    return value if value is None or isinstance(value, int | float) else str(value)
+    return write_anyhow(value) if isinstance(value, dict | list) else value

@@ -315,7 +315,9 @@ class Walk:
         """Count the list from the start of this drain, or from that of the debt, which lies further back."""
         start = min(self._start, self._debt["starts"][0]) if self._debt else self._start
         if self._count_known(start - 1, start):
-            start -= SECOND  # whether the list has what is dated exactly at its start is not known
+            # Whether the list has what is dated exactly at its start is not known. Where something changes at every whole second,
+            # nothing is dated between two of them.
+            start -= SECOND // 2 if self._count_known(start - SECOND - 1, start - SECOND) else SECOND
         known = self._count_known(self._start, self._horizon.cutoff)
         # The mirror also knows records by a version that has since been replaced and passed by: then fewer were met than known.
         met = self._follower.tally.met

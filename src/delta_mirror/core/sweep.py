@@ -84,11 +84,7 @@ class Sweep:
         self._listed_from = listed_from
         self.number = 0
         self.passes = 0
-        self.pages = 0
         self.from_one: bool | None = None
-        self.beyond: int | None = None
-        self._page_before: Sequence[int] = ()
-        self._end: int | None = None  # the newest change date that the present pass has met
         self._seen: set[int] = set()
         self._new = 0  # of these, first met in the present pass
         self._pass = Pass()
@@ -99,8 +95,16 @@ class Sweep:
         self._uneven = 0  # passes of another length than the one before
         self._is_shuffled = False
         self._has_later = False  # entries that do not count were met
-        self._has_met_later = False  # the same in the present pass
         self._is_mixed = False  # entries that count were listed behind later ones
+        self.begin_pass()
+
+    def begin_pass(self) -> None:
+        """Start over at the first page."""
+        self.pages = 0
+        self.beyond: int | None = None
+        self._end: int | None = None  # the newest change date that this pass has met
+        self._has_met_later = False  # entries that do not count, in this pass
+        self._page_before: Sequence[int] = ()
 
     def receive(self, page: Page, future: int) -> Verdict:
         """Take the answer; what is dated after *future* lies ahead of the service's clock.
@@ -131,13 +135,6 @@ class Sweep:
             self._pass.repeated = len(page.digests)
         elif self.passes == 0 and compare(self._page_before, page, is_habit=False) == "other":
             self.from_one = False
-
-    def begin_pass(self) -> None:
-        """Start over at the first page."""
-        self.beyond = self._end = None
-        self.pages = 0
-        self._has_met_later = False
-        self._page_before = ()
 
     def take(self, dated: Iterable[tuple[int, int | None]], future: int) -> None:
         """Count the entries of a page, (digest, ticks) each; what is dated after *future* lies ahead of the service's clock."""

@@ -38,13 +38,22 @@ def why_needed(table: str, column: str) -> str | None:
         return _why_needed_of_root(entity, name)
     # Which column of a child table holds the key is not documented for each: the export is searched for it, among all that may.
     facts = facts_of(table)
-    if name in _lowered(KEY, *facts.key, *facts.repeated, facts.own_key, facts.parent_key):
+    if name in _lowered(*facts.repeated, facts.own_key):
         return "ties its rows to their record"
-    return "may be what ties its rows to their record" if is_id_column(column) or name.endswith(_KEY_ENDINGS) else None
+    return "may be what ties its rows to their record" if _may_be_key(column) else None
+
+
+def _may_be_key(column: str) -> bool:
+    """Return whether *column* of a child table may hold keys, by its name.
+
+    One in small letters alone does not show where its last word begins: `ownerid` may, and with it `ispaid`; `IsPaid` may not.
+    """
+    is_id = column.endswith(("Id", "ID")) or (column.islower() and column.endswith("id"))
+    return column.lower().endswith(_KEY_ENDINGS) or (is_id and is_id_column(f"{column[:-2]}Id"))
 
 
 def _why_needed_of_root(entity: str, name: str) -> str | None:
-    if name in _lowered(KEY, *KEY_ALIASES.get(entity, ())):
+    if name in _lowered(KEY, *KEY_ALIASES[entity]):
         return "is the key of its records"
     if name in _lowered(CHANGED, VERSION):
         return "tells versions of a record apart"

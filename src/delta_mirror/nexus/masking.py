@@ -23,7 +23,7 @@ from delta_mirror.nexus.message import Message, column_of, read_message, stored_
 from delta_mirror.nexus.sections import ACTIVITY_TABLE, ALIASES, BY_NAME, CASE_TABLE, OFFENSE_TABLE, OFFENSES, Section, table_of
 
 _DETAILS = "details"
-_NO_COLUMNS = ("subtype", fold(OFFENSES))
+_SUB_TYPE = "subtype"
 
 
 def mask_delivery(mask: Mask, delivery: Delivery) -> Delivery:
@@ -37,7 +37,7 @@ def mask_delivery(mask: Mask, delivery: Delivery) -> Delivery:
 
 def mask_message(mask: Mask, tables: Collection[str], body: bytes) -> bytes:
     """Return *body*, that of a message, as it may be kept under what *mask* says of *tables*; itself where nothing is masked."""
-    text = body.decode("utf-8", "replace")
+    text = body.decode(errors="replace")
     if was_changed(text) == WITHHELD:
         return body
     try:
@@ -50,10 +50,11 @@ def mask_message(mask: Mask, tables: Collection[str], body: bytes) -> bytes:
         elif mask.covers_all(tables):
             return withheld(mask, text).encode()
         else:
-            left = mask_json(mask, sent, _by_name(mask, tables), stored_value)
+            # Whatever a member may be a column of.
+            left = mask_json(mask, sent, lambda name: mask.strictest(tables, ALIASES.get(fold(name), name)), stored_value)
     except (UnreadableError, RecursionError):
         return withheld(mask, text).encode()
-    return body if left is sent else write_anyhow(left).encode("utf-8", "surrogatepass")
+    return body if left is sent else write_anyhow(left).encode()
 
 
 class Renewed(NamedTuple):
@@ -90,9 +91,11 @@ def _mask_details(mask: Mask, sent: dict[str, Json], place: Place) -> Json:
 
 
 def _mask_section(mask: Mask, section: Section, details: dict[str, Json]) -> Json:
+    has_rows = section.table == CASE_TABLE
+
     def act(key: str) -> tuple[str, Action]:
-        if fold(key) in _NO_COLUMNS:
-            return key, "keep"
+        if fold(key) == _SUB_TYPE or (has_rows and fold(key) == fold(OFFENSES)):
+            return key, "keep"  # no columns
         column = column_of(section, key)
         action = mask.meet(section.table, column)
         # A new key that two sections bring is, in one of them, a column with the section's first word in front.
@@ -101,7 +104,7 @@ def _mask_section(mask: Mask, section: Section, details: dict[str, Json]) -> Jso
         return column, max(action, mask.meet(section.table, renamed), key=strict) if fold(renamed) in named else action
 
     left = _flat(mask, details, act)
-    if section.table != CASE_TABLE or not isinstance(left, dict):
+    if not has_rows or not isinstance(left, dict):
         return left
     for name, rows in list(left.items()):
         if fold(name) == fold(OFFENSES) and isinstance(rows, list):
@@ -130,16 +133,3 @@ def _flat(mask: Mask, sent: dict[str, Json], act: Callable[[str], tuple[str, Act
         plain = None if action == "keep" else stored_value(column, value)
         left[name] = value if plain is None else mask.value(action, plain)
     return left if any(left[name] is not value for name, value in sent.items()) else sent
-
-
-def _by_name(mask: Mask, tables: Collection[str]) -> Callable[[str], Action]:
-    """Return what becomes of a member of something that is no message that can be read, whatever it may be a column of."""
-    of_activity = mask.action(ACTIVITY_TABLE, "Details")
-
-    def act(name: str) -> Action:
-        if fold(name) == _DETAILS and of_activity != "keep":
-            return of_activity
-        right = ALIASES.get(fold(name), name)
-        return mask.strictest(tables, right)
-
-    return act

@@ -192,7 +192,7 @@ def _member(sent: Mapping[str, Json], name: str) -> Json:
         return sent[name]
     lower = name.lower()
     found = [value for key, value in sent.items() if key.lower() == lower]
-    if len(found) > 1 and any(value != found[0] for value in found):
+    if any(value != found[0] for value in found):
         raise _UnclearError(f"{name} stands in it twice, in different spellings and with different values")
     return found[0] if found else None
 
