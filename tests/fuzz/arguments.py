@@ -165,7 +165,7 @@ def _filled(folder: Path) -> Path:
     """Return a mirror that hostile answers and messages have filled."""
     path = folder / "filled.db"
     random = Random(8)
-    with Mirror.open(path, feed_tables=FEED_CHILDREN, account="127.0.0.1, client_id salon") as mirror:
+    with Mirror.open(path, feed_tables=FEED_CHILDREN, account="127.0.0.1:1 as salon") as mirror:
         run = mirror.begin_run("deltas")
         for _ in range(60):
             sent = feed.make(Choices(random.randbytes(300)))

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fuzz import arguments, feed, messages, service, settings, starter
+from fuzz import accela, arguments, feed, messages, service, settings, starter
 from fuzz.engine import Target
 
 TARGETS: Mapping[str, Target[Any]] = {
     target.name: target
-    for target in (feed.TARGET, starter.TARGET, messages.TARGET, settings.TARGET, arguments.TARGET, service.TARGET)
+    for target in (feed.TARGET, starter.TARGET, messages.TARGET, settings.TARGET, arguments.TARGET, service.TARGET, accela.TARGET)
 }

@@ -22,7 +22,7 @@ from delta_mirror.nexus import broker
 from delta_mirror.nexus.broker import read_locked
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.message import Unreadable, read_message
-from fuzz import arguments, calling, feed, line, messages, service, settings, starter
+from fuzz import accela, arguments, calling, feed, line, messages, service, settings, starter
 from fuzz.arguments import Called
 from fuzz.feed import Answers
 from fuzz.messages import Delivered
@@ -280,3 +280,10 @@ def test_location_whose_id_no_column_holds_is_left_out(tmp_path: Path, stack: Ex
 def test_contact_in_which_a_name_stands_twice_is_not_read(contact: str) -> None:
     with pytest.raises(ProtocolError, match="a name stands twice"):
         read_contact(Answer(200, f'{{"result": [{contact}], "status": 200}}'.encode(), {}, 0.0), "1")
+
+
+def test_cookie_of_one_answer_goes_with_no_other_request(tmp_path: Path, stack: ExitStack) -> None:
+    check = stack.enter_context(accela.open_site(tmp_path))
+    granted = line.plain(b'{"access_token": "x"}', headers=[("Set-Cookie", "a=b")])
+
+    check(accela.Answers(tokens=(granted,), readings=(), writings=()))
