@@ -14,6 +14,7 @@ from delta_mirror.cli.common import print_json
 from delta_mirror.config import load_config
 from delta_mirror.dds.answers import read_tenants, read_token
 from delta_mirror.dds.export import read_table
+from delta_mirror.dds.export_runs import choose_runs, export_file
 from delta_mirror.dds.export_tables import facts_of
 from delta_mirror.errors import ConfigError, ExportError, ProtocolError
 from delta_mirror.jobs.intake import Intake
@@ -22,7 +23,7 @@ from delta_mirror.nexus import broker
 from delta_mirror.nexus.broker import read_locked
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.message import Unreadable, read_message
-from fuzz import accela, arguments, calling, feed, line, messages, service, settings, starter
+from fuzz import accela, arguments, calling, feed, line, messages, service, settings, sftp, starter
 from fuzz.arguments import Called
 from fuzz.feed import Answers
 from fuzz.messages import Delivered
@@ -287,3 +288,36 @@ def test_cookie_of_one_answer_goes_with_no_other_request(tmp_path: Path, stack: 
     granted = line.plain(b'{"access_token": "x"}', headers=[("Set-Cookie", "a=b")])
 
     check(accela.Answers(tokens=(granted,), readings=(), writings=()))
+
+
+# SFTP
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        sftp.Entry("folder", "endless", None, None),
+        sftp.Entry("folder", "failing", None, None, reason="x" * 100_000),
+        sftp.Entry("Tenant11/Location9/Client_20260504.csv", "file", 7, 0),
+        sftp.Entry("a\0b", "folder", None, None),
+        sftp.Entry("é" * 10_000, "folder", None, None),
+    ],
+    ids=lambda entry: entry.kind,
+)
+def test_host_that_lists_what_no_host_has_is_read_as_far_as_that_goes(
+    tmp_path: Path, stack: ExitStack, entry: sftp.Entry
+) -> None:
+    check = stack.enter_context(sftp.open_site(tmp_path))
+    check(sftp.Host((sftp.Entry("Tenant11", "folder", None, None, (entry,)), entry), 0, 0))
+
+
+def test_names_that_are_passed_over_are_not_shown_whole(tmp_path: Path, stack: ExitStack) -> None:
+    check = stack.enter_context(sftp.open_site(tmp_path))
+    names = (sftp.Entry(f"{number}{'x' * 900}", "file", 7, 0) for number in range(50))
+    place = sftp.Entry("Tenant11", "folder", None, None, (sftp.Entry("Location9", "folder", None, None, tuple(names)),))
+
+    check(sftp.Host((place,), 0, 0))
+    files = [
+        export_file((11, 9), "/Tenant11/Location9", f"{number}{'x' * 900}", path="", size=7, modified=0.0) for number in range(50)
+    ]
+    assert all(len(said) < 1000 for said in choose_runs(files, (), ["Client"]).passed_over)

@@ -10,7 +10,16 @@ from fuzz.engine import Target, attempt, inputs
 from fuzz.targets import TARGETS
 
 # Tries that take some seconds of processor time each target.
-TRIES = {"feed": 150, "starter": 200, "messages": 100, "settings": 1500, "arguments": 250, "service": 30, "accela": 30}
+TRIES = {
+    "feed": 150,
+    "starter": 200,
+    "messages": 100,
+    "settings": 1500,
+    "arguments": 250,
+    "service": 30,
+    "accela": 30,
+    "sftp": 150,
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)
