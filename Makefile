@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 SEED ?= 1
 COUNT ?= 100
-TARGET ?= feed starter messages settings arguments
+TARGET ?= feed starter messages settings arguments service accela sftp broker
 MINUTES ?= 10
 SAMPLE ?= 100
 
