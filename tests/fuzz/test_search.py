@@ -16,9 +16,10 @@ TRIES = {
     "messages": 100,
     "settings": 1500,
     "arguments": 250,
-    "service": 30,
-    "accela": 30,
-    "sftp": 150,
+    "service": 12,
+    "accela": 10,
+    "sftp": 60,
+    "broker": 15,
 }
 
 

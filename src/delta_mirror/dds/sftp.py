@@ -27,7 +27,7 @@ from delta_mirror.dds.sftp_store import Store, open_store
 from delta_mirror.errors import DiskFullError, ExportError
 
 WINDOW = 2 * 1024 * 1024  # bytes asked for at once; asyncssh splits them into requests that are under way together
-MOST_FOLDERS = 10_000  # that are looked into; a host that invents them as it is asked for them has no end of them
+MOST_FOLDERS = 5_000  # that are looked into; a host that invents them as it is asked for them has no end of them
 MOST_NAMES = 200_000  # in one folder; forty tables a day for thirteen years
 LONGEST_NAME = 1000  # characters; the systems that hosts run on stop at 255
 LONGEST_PATH = 4096  # characters
