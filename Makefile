@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 SEED ?= 1
 COUNT ?= 100
-TARGET ?= feed starter messages settings arguments
+TARGET ?= feed starter messages settings arguments service accela sftp broker
 MINUTES ?= 10
 SAMPLE ?= 100
 
@@ -50,7 +50,7 @@ torture: $(DEV_STAMP)  ## everything at once against the installed program; SEED
 	@cd tests && ../$(BIN)/python -m torture --seed $(SEED) --count $(COUNT) $(if $(KEEP),--keep '$(abspath $(KEEP))')
 
 .PHONY: fuzz
-fuzz: $(DEV_STAMP)  ## hostile input without end; TARGET="feed starter" MINUTES=10 of processor time each, FUZZ="--seed 1" or "--guided"
+fuzz: $(DEV_STAMP)  ## hostile input without end; TARGET="feed starter" MINUTES=10 of processor time each, FUZZ="--seed 1" for the same again
 	@cd tests && for target in $(TARGET); do ../$(BIN)/python -m fuzz $$target --minutes $(MINUTES) $(FUZZ); done
 
 .PHONY: docs

@@ -31,7 +31,6 @@ PROMISED = 11
 FOREIGN_OPTIONS = {
     "--clients",
     "--dial",
-    "--guided",
     "--messages",
     "--only",
     "--records",

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 import subprocess
 import tracemalloc
 from pathlib import Path
@@ -71,6 +72,26 @@ def test_what_comes_through_a_pipe_is_read_alike(tmp_path: Path, content: bytes,
     with subprocess.Popen(["cat", tmp_path / "messages"], stdout=subprocess.PIPE) as cat:  # in which there is no way back
         assert cat.stdout is not None
         assert list(Source(Path(f"/dev/fd/{cat.stdout.fileno()}")).bodies()) == bodies
+
+
+@pytest.mark.parametrize(("opening", "closing", "count"), [(b"[", b"]", 1), (b"{broken\n", b"", 2)])
+def test_what_comes_compressed_through_a_pipe_takes_no_more_of_the_disk_than_was_sent(
+    tmp_path: Path, opening: bytes, closing: bytes, count: int
+) -> None:
+    blanks = b" " * (1 << 20)
+    with gzip.open(tmp_path / "messages.gz", "wb") as file:
+        file.write(opening + ONE)
+        for _ in range(24):
+            file.write(blanks)
+        file.write(closing)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with subprocess.Popen(["cat", tmp_path / "messages.gz"], stdout=subprocess.PIPE) as cat:
+        assert cat.stdout is not None
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, before[1]))
+        try:
+            assert len(list(Source(Path(f"/dev/fd/{cat.stdout.fileno()}")).bodies())) == count
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_an_array_is_split_at_every_border_of_chunks(tmp_path: Path) -> None:

@@ -1,10 +1,6 @@
-"""The long search: `python -m fuzz TARGET --minutes 10`. What it finds is printed, and lies under `--folder` afterwards.
-
-With `--guided` and atheris installed, the choices are led by which lines of the program they reach; without it they are random.
-"""
+"""The long search: `python -m fuzz TARGET --minutes 10`. What it finds is printed, and lies under `--folder` afterwards."""
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
@@ -60,22 +56,6 @@ class Search:
         return f"{self._target.name}: {minutes:.1f} minutes, {self.tries:,} tries, {len(self.failures)} failures"
 
 
-def _guided(search: Search, longest: int) -> None:
-    """Let atheris choose; it ends the process, and everything is told by then."""
-    atheris = importlib.import_module("atheris")
-
-    def try_one(octets: bytes) -> None:
-        if search.is_over:
-            print(search.told(), flush=True)
-            import os
-
-            os._exit(1 if search.failures else 0)
-        search.try_one(octets)
-
-    atheris.Setup([sys.argv[0], f"-max_len={longest}", "-rss_limit_mb=4096", "-timeout=300", "-verbosity=0"], try_one)
-    atheris.Fuzz()
-
-
 def main() -> int:
     """Search, and return 1 where something was found."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
@@ -85,7 +65,6 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, default=None, help="where failures are kept; else a new one under the usual place for such"
     )
-    parser.add_argument("--guided", action="store_true", help="by atheris, which has to be installed")
     said = parser.parse_args()
     seed = time.time_ns() if said.seed is None else said.seed
     folder = said.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -95,8 +74,6 @@ def main() -> int:
     print(f"{target.name}: seed {seed}, failures go to {folder}", flush=True)
     with tempfile.TemporaryDirectory(dir=fast_folder()) as work, target.open(Path(work)) as check:
         search = Search(target, check, folder, said.minutes)
-        if said.guided:
-            _guided(search, target.longest)
         for octets in inputs(seed, target.longest):
             if search.is_over:
                 break

@@ -3,11 +3,9 @@
 Every command line ends with one of the documented exit codes, and what it prints steers no terminal and shows no secret.
 """
 
-import io
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -24,11 +22,9 @@ from delta_mirror.errors import ProtocolError
 from delta_mirror.jobs.intake import Intake
 from delta_mirror.mirror.write import Mirror
 from fuzz import feed, hostile, messages
+from fuzz.calling import SECRET, call, check_ending
 from fuzz.choices import Choices
 from fuzz.engine import Target
-
-SECRET = "s3cret-of-the-shop"
-EXIT_CODES = (0, 2, 3, 4, 5)
 
 # Nobody listens there, so that every call fails at once; see `docs/operating.md` for the exit codes.
 _CONFIGURATION = f"""
@@ -154,13 +150,7 @@ def open_site(folder: Path) -> Iterator[Callable[[Called], None]]:
         (deep / "messages.jsonl").write_bytes(messages.make(Choices(b"")).deliveries[0].body)
         (deep / "links.csv").write_text("entity,id,contact_id,tenant_id,location_id\nClient,x,1,11,9\n", encoding="utf-8")
         (deep / "export" / "Tenant11" / "Location9").mkdir(parents=True)
-        code, out, err = _call(sent.arguments)
-        assert code in EXIT_CODES, f"exit {code}"
-        for text in (out, err):
-            assert SECRET not in text, "a secret is shown"
-            odd = [each for each in text if not each.isprintable() and each not in "\n\t"]
-            assert not odd, f"a terminal could be steered: {odd[0]!a}"
-        assert code or not err.startswith("error"), "an error ends with 0"
+        check_ending(call(sent.arguments))
 
     try:
         yield check
@@ -171,27 +161,11 @@ def open_site(folder: Path) -> Iterator[Callable[[Called], None]]:
             os.environ["HOME"] = home
 
 
-def _call(arguments: Sequence[str]) -> tuple[int, str, str]:
-    """Return exit code, standard output and standard error of one call within this process."""
-    out, err = io.BytesIO(), io.BytesIO()
-    streams = sys.stdin, sys.stdout, sys.stderr
-    with Path(os.devnull).open(encoding="utf-8") as nothing:
-        told = io.TextIOWrapper(out, encoding="utf-8"), io.TextIOWrapper(err, encoding="utf-8", errors="backslashreplace")
-        sys.stdin, sys.stdout, sys.stderr = nothing, *told
-        try:
-            code = main.run(arguments)
-        finally:
-            sys.stdin, sys.stdout, sys.stderr = streams
-        for stream in told:
-            stream.flush()
-    return code, out.getvalue().decode(), err.getvalue().decode()
-
-
 def _filled(folder: Path) -> Path:
     """Return a mirror that hostile answers and messages have filled."""
     path = folder / "filled.db"
     random = Random(8)
-    with Mirror.open(path, feed_tables=FEED_CHILDREN, account="127.0.0.1, client_id salon") as mirror:
+    with Mirror.open(path, feed_tables=FEED_CHILDREN, account="127.0.0.1:1 as salon") as mirror:
         run = mirror.begin_run("deltas")
         for _ in range(60):
             sent = feed.make(Choices(random.randbytes(300)))

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fuzz import arguments, feed, messages, settings, starter
+from fuzz import accela, arguments, broker, feed, messages, service, settings, sftp, starter
 from fuzz.engine import Target
 
 TARGETS: Mapping[str, Target[Any]] = {
-    target.name: target for target in (feed.TARGET, starter.TARGET, messages.TARGET, settings.TARGET, arguments.TARGET)
+    module.TARGET.name: module.TARGET for module in (feed, starter, messages, settings, arguments, service, accela, sftp, broker)
 }

@@ -21,6 +21,7 @@ from delta_mirror.errors import DeltaMirrorError
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.files import DamagedError, Limits, Source
 from delta_mirror.nexus.message import read_message
+from fuzz import line, service
 
 CLIENTS = Stream(11, 9, "Client")
 UNIT = 1 << 18
@@ -117,3 +118,15 @@ def test_configuration_costs_no_more_than_its_size(tmp_path: Path, line: str) ->
 
     assert spent < SECONDS
     assert peak < 400 * UNIT
+
+
+def test_answer_that_is_packed_twice_takes_no_more_memory_than_an_answer_may() -> None:
+    packed = gzip.compress(gzip.compress(bytes(16 * service.LARGEST_BODY), mtime=0), mtime=0)
+    bomb = line.plain(packed, headers=[("Content-Encoding", "gzip, gzip")])
+    assert len(bomb) < 1000
+
+    with line.Line() as host:
+        host.script(lambda asked: bomb)
+        _, peak = measured(lambda: service._ask(host, service.Answers((), (), (), (), is_listed=False)))
+
+    assert peak < 8 * service.LARGEST_BODY

@@ -9,17 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from delta_mirror.accela.answers import Answer, read_contact
 from delta_mirror.cli.report import print_json
 from delta_mirror.config import load_config
+from delta_mirror.dds.answers import read_tenants, read_token
 from delta_mirror.dds.export import read_table
+from delta_mirror.dds.export_runs import choose_runs, export_file
 from delta_mirror.dds.export_tables import facts_of
-from delta_mirror.errors import ConfigError, ExportError
+from delta_mirror.errors import ConfigError, ExportError, ProtocolError
 from delta_mirror.jobs.intake import Intake
 from delta_mirror.mirror.write import Mirror
-from delta_mirror.nexus.broker import Answer, read_locked
+from delta_mirror.nexus import broker
+from delta_mirror.nexus.broker import read_locked
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.message import Unreadable, read_message
-from fuzz import arguments, feed, messages, settings, starter
+from fuzz import accela, arguments, calling, feed, line, messages, service, settings, sftp, starter
 from fuzz.arguments import Called
 from fuzz.feed import Answers
 from fuzz.messages import Delivered
@@ -119,7 +123,7 @@ def test_two_keys_of_a_message_that_would_share_a_column_go_to_quarantine(tmp_pa
 def test_message_whose_id_has_a_nul_is_not_taken_for_another_one(tmp_path: Path) -> None:
     def delivered(id_: str, body: bytes) -> Delivery:
         properties = json.dumps({"MessageId": id_, "SequenceNumber": 1, "LockToken": "x"})
-        return read_locked(Answer(201, body, {"brokerproperties": properties}, 0.0), messages.BASE).delivery
+        return read_locked(broker.Answer(201, body, {"brokerproperties": properties}, 0.0), messages.BASE).delivery
 
     first, second = message(details={"FirstName": "Ada"}), message(details={"FirstName": "Eve"}, client="EX2")
     with Mirror.open(tmp_path / "mirror.db") as mirror:
@@ -188,7 +192,7 @@ def test_memory_does_not_grow_with_how_long_the_names_in_messages_are() -> None:
 )
 def test_argument_that_no_column_can_hold_is_refused(call: Callable[[Called], None], said: tuple[str, ...]) -> None:
     call(Called(said))
-    assert arguments._call(said)[0] == 2
+    assert calling.call(said).code == 2
 
 
 @pytest.mark.parametrize(
@@ -232,16 +236,88 @@ def test_configuration_and_secret_that_lead_to_a_device_without_an_end_are_refus
 
 def test_links_in_a_line_without_an_end_are_refused(call: Callable[[Called], None]) -> None:
     call(Called(("accela", "link", os.devnull)))
-    assert arguments._call(("accela", "link", "/dev/zero"))[0] == 2
+    assert calling.call(("accela", "link", "/dev/zero")).code == 2
 
 
 def test_refusal_shows_the_beginning_of_a_long_value(tmp_path: Path, stack: ExitStack) -> None:
     check = stack.enter_context(settings.open_site(tmp_path))
-    for line in ("deletes", "mode", "path"):
-        check(f'[mirror]\n{line} = "{"9" * 50_000}"'.encode())
+    for key in ("deletes", "mode", "path"):
+        check(f'[mirror]\n{key} = "{"9" * 50_000}"'.encode())
+    check(f'[http]\nca_file = "{"9" * 50_000}"'.encode())
 
 
 def test_activity_is_stored_whole(tmp_path: Path, stack: ExitStack) -> None:
     check = stack.enter_context(messages.open_site(tmp_path))
     body = message(None, {"Text": "a\u2028b", "Deep": [[1e400 > 1, {"a": None}]]}, type_="Note", identifier="A1")
     check(Delivered((Delivery(body),), (), body, can_be_listed=False))
+
+
+# The DDS, beside its feed
+
+
+@pytest.mark.parametrize("named", ["[" * 1000 + "]" * 1000, '{"a":' * 1000 + "1" + "}" * 1000, "1e400", "null", "true", '"NaN"'])
+def test_token_whose_life_is_nested_or_no_number_serves_as_one_without(named: str) -> None:
+    plain = read_token(b'{"access_token": "x"}', 0.0)
+
+    try:
+        assert read_token(f'{{"access_token": "x", "expires_in": {named}}}'.encode(), 0.0).renew_at == plain.renew_at
+    except ProtocolError:
+        assert named == "1e400", "only what orjson does not read is refused"
+
+
+@pytest.mark.parametrize("id_", [2**63, 2**64 - 1, 2**64, 0, -1])
+def test_location_whose_id_no_column_holds_is_left_out(tmp_path: Path, stack: ExitStack, id_: int) -> None:
+    check = stack.enter_context(service.open_site(tmp_path))
+    listed = f'[{{"tenantId": 11, "locations": [9, {id_}], "publicApiUrl": "http://here"}}, {{"tenantId": {id_}, "id": 8}}]'
+
+    check(service.Answers(tokens=(), tenants=(line.plain(listed.encode()),), pages=(), enums=(), is_listed=True))
+    assert [tenant.locations for tenant in read_tenants(listed.encode()).values()] == [(9,), ()]
+
+
+# Accela
+
+
+@pytest.mark.parametrize("contact", ['{"id": "1", "email": "a", "email": "b"}', '{"id": "1", "x": [{"a": {"b": 1, "b": 1}}]}'])
+def test_contact_in_which_a_name_stands_twice_is_not_read(contact: str) -> None:
+    with pytest.raises(ProtocolError, match="a name stands twice"):
+        read_contact(Answer(200, f'{{"result": [{contact}], "status": 200}}'.encode(), {}, 0.0), "1")
+
+
+def test_cookie_of_one_answer_goes_with_no_other_request(tmp_path: Path, stack: ExitStack) -> None:
+    check = stack.enter_context(accela.open_site(tmp_path))
+    granted = line.plain(b'{"access_token": "x"}', headers=[("Set-Cookie", "a=b")])
+
+    check(accela.Answers(tokens=(granted,), readings=(), writings=()))
+
+
+# SFTP
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        sftp.Entry("folder", "endless", None, None),
+        sftp.Entry("folder", "failing", None, None, reason="x" * 100_000),
+        sftp.Entry("Tenant11/Location9/Client_20260504.csv", "file", 7, 0),
+        sftp.Entry("a\0b", "folder", None, None),
+        sftp.Entry("é" * 10_000, "folder", None, None),
+    ],
+    ids=lambda entry: entry.kind,
+)
+def test_host_that_lists_what_no_host_has_is_read_as_far_as_that_goes(
+    tmp_path: Path, stack: ExitStack, entry: sftp.Entry
+) -> None:
+    check = stack.enter_context(sftp.open_site(tmp_path))
+    check(sftp.Host((sftp.Entry("Tenant11", "folder", None, None, (entry,)), entry), 0, 0))
+
+
+def test_names_that_are_passed_over_are_not_shown_whole(tmp_path: Path, stack: ExitStack) -> None:
+    check = stack.enter_context(sftp.open_site(tmp_path))
+    names = (sftp.Entry(f"{number}{'x' * 900}", "file", 7, 0) for number in range(50))
+    place = sftp.Entry("Tenant11", "folder", None, None, (sftp.Entry("Location9", "folder", None, None, tuple(names)),))
+
+    check(sftp.Host((place,), 0, 0))
+    files = [
+        export_file((11, 9), "/Tenant11/Location9", f"{number}{'x' * 900}", path="", size=7, modified=0.0) for number in range(50)
+    ]
+    assert all(len(said) < 1000 for said in choose_runs(files, (), ["Client"]).passed_over)

@@ -10,7 +10,17 @@ from fuzz.engine import Target, attempt, inputs
 from fuzz.targets import TARGETS
 
 # Tries that take some seconds of processor time each target.
-TRIES = {"feed": 150, "starter": 200, "messages": 100, "settings": 1500, "arguments": 250}
+TRIES = {
+    "feed": 150,
+    "starter": 200,
+    "messages": 100,
+    "settings": 1500,
+    "arguments": 250,
+    "service": 12,
+    "accela": 10,
+    "sftp": 60,
+    "broker": 15,
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)

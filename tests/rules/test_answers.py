@@ -91,7 +91,8 @@ ONE = {11: Tenant((9,), URL)}
         (b'{"id":11,"publicApiUrl":"https://one.example.test","locations":[9]}', ONE),
         (b'{"total":1,"none":null,"data":{"tenants":[{"tenantId":11,"locations":[9]}]}}', {11: Tenant((9,), None)}),
         (b'[{"tenantId":11,"id":5,"locationId":9,"locations":[10,{"id":12,"locationId":8},9]}]', {11: Tenant((9, 10, 8), None)}),
-        (b'[{"tenantId":11,"locations":[9,"x",null,true,1.5,-1,{}]}]', {11: Tenant((9, -1), None)}),
+        (b'[{"tenantId":11,"locations":[9,"x",null,true,1.5,-1,0,{}]}]', {11: Tenant((9,), None)}),
+        (b'[{"tenantId":9223372036854775807},{"tenantId":9223372036854775808}]', {2**63 - 1: Tenant((), None)}),
         (b'[{"tenantId":11,"locations":"9"},{"tenantId":12}]', {11: Tenant((), None), 12: Tenant((), None)}),
         (
             b'[{"tenantId":12,"locationId":1},{"tenantId":11,"locationId":9,"publicApiUrl":"https://one.example.test"},'

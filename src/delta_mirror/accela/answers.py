@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from delta_mirror.accela.contact import Contact
-from delta_mirror.accela.exact import Digits, Json, UnreadableError, read_json
+from delta_mirror.accela.exact import Digits, Json, TwiceError, UnreadableError, read_json
 from delta_mirror.accela.push_plan import EMSE, Accepted, Refusal
 from delta_mirror.calls.attempts import LONGEST_STOP, read_http_date, read_seconds
 from delta_mirror.calls.attempts import asked_pause as retry_after
@@ -151,6 +151,10 @@ def asked_pause(answer: Answer) -> float | None:
 def _object(answer: Answer) -> dict[str, Json]:
     try:
         found = read_json(answer.body)
+    except TwiceError as error:
+        raise ProtocolError(
+            f"{error} (status {answer.status}); which of the two counts is not known. Ask who runs Accela"
+        ) from error
     except UnreadableError:
         found = None
     if not isinstance(found, dict):

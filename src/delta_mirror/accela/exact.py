@@ -5,6 +5,7 @@ field is set must not go back with another one written otherwise.
 
 Invariants:
 
+- Nothing is dropped: what has a name twice in one object is not read at all.
 - A number is kept as the digits sent: 1.10 does not become 1.1 on its way through us.
 - What is written is ASCII, so that no proxy and no older server reads it otherwise.
 - No error names a value.
@@ -15,11 +16,15 @@ from typing import NoReturn, TypeAlias
 
 from delta_mirror.core.exact_json import Digits, UnreadableError, is_deeper
 
-__all__ = ["Digits", "Json", "UnreadableError", "read_json", "write_json"]
+__all__ = ["Digits", "Json", "TwiceError", "UnreadableError", "read_json", "write_json"]
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | bool | None"  # a number is a `Digits`, which is a str
 
 DEEPEST = 100  # levels; what is read has to be written again, and each level takes its share of the stack
+
+
+class TwiceError(UnreadableError):
+    """A name stands twice in one object: which of the two counts, and would have to go back, cannot be told."""
 
 
 def read_json(body: bytes) -> Json:
@@ -27,9 +32,10 @@ def read_json(body: bytes) -> Json:
 
     Raises:
         UnreadableError: it is no JSON, or nested deeper than anything that the service could mean.
+        TwiceError: a name stands twice in one object.
     """
     try:
-        found: Json = json.loads(body, parse_int=Digits, parse_float=Digits, parse_constant=_refuse)
+        found: Json = json.loads(body, parse_int=Digits, parse_float=Digits, parse_constant=_refuse, object_pairs_hook=_members)
     except (ValueError, RecursionError):
         raise UnreadableError("the answer is not JSON") from None  # the error of json carries the text
     if is_deeper(found, DEEPEST):
@@ -44,6 +50,13 @@ def write_json(value: Json) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(write_json, value)) + "]"
     return str(value) if isinstance(value, Digits) else json.dumps(value)
+
+
+def _members(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise TwiceError("a name stands twice in one object of the answer")
+    return members
 
 
 def _refuse(name: str) -> NoReturn:

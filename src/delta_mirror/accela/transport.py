@@ -6,6 +6,7 @@ Invariants:
 
 - Whoever asks for something that must not be done twice looks at `NoAnswerError.was_sent` before it goes on to `persist`.
 - A redirect is never followed: token and secret would go with it.
+- Nothing that one request was given (a cookie) goes with another one.
 - No exception of requests or urllib3 leaves this module, and no UnansweredError leaves `persist`.
 - No message and no log line holds a secret, a token or a value of a record.
 """
@@ -132,6 +133,8 @@ class Transport:
             if failure.is_final:
                 raise UnreachableError(f"{call.wanted}: {trouble}. {failure.advice}") from error
             raise NoAnswerError(trouble, failure.advice, was_sent=not is_unsent(error)) from error
+        finally:
+            self._session.cookies.clear()
         _log.debug(
             "%s %s -> %d, %.3f s, traceId %s", method, shown, answer.status, self._now() - started, answer.trace_id or "none"
         )

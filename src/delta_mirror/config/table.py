@@ -43,6 +43,7 @@ _MODE = re.compile(r"0?[0-7]{3}", re.ASCII)
 _ENTITY_PATH = re.compile(r"[^\s?#%\\:\x00-\x1f\x7f]+")  # nothing that would end the path of an address
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 _LARGEST = 2**63 - 1  # what a column of SQLite holds
+_LONGEST_PATH = 4096  # bytes, a NUL at the end included: what Linux takes
 _COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 
 
@@ -322,6 +323,8 @@ class Section:
         """Return *text* as a path, relative to the configuration file."""
         if "\0" in text:
             self.refuse(key, "holds a NUL character, which no path can")
+        if len(text) >= _LONGEST_PATH:
+            self.refuse(key, f"is of {len(text):,} characters, and no path is; see whether a quote is missing")
         return self._file.parent / expanded(text, f"{self._file}: {self._name}.{key}")
 
     def _file_text(self, key: str, path: Path) -> str:

@@ -3,6 +3,7 @@
 Invariants:
 
 - An answer is read, or refused by a ProtocolError that names what was asked and no value.
+- An id is one that the configuration could name: a whole number from 1 to what a column of the mirror holds.
 - These answers are hardly documented, so they are read tolerantly: keys in upper and lower case alike, numbers also as text,
   what cannot be read in a list left out. That *nothing* of an answer can be read is not tolerated.
 
@@ -21,6 +22,7 @@ from delta_mirror.errors import ProtocolError
 
 TOKEN_LIFE = 3600.0  # seconds, where the service does not say
 TOKEN_MARGIN = 300.0  # seconds before its end at which a token is renewed
+LARGEST_ID = 2**63 - 1  # what a column of SQLite holds
 
 _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
 # The codes that OAuth 2 (RFC 6749, 5.2) defines; any other text of a refusal stays out of messages.
@@ -70,7 +72,9 @@ def read_token(body: bytes, asked: float) -> Token:
     text = found.get("access_token") if isinstance(found, dict) else None
     if not isinstance(found, dict) or not isinstance(text, str) or not _TOKEN.fullmatch(text):
         raise ProtocolError("an access token: the answer holds none that can be sent")
-    life = read_seconds(str(found.get("expires_in")).strip()) or TOKEN_LIFE
+    named = found.get("expires_in")
+    life = read_seconds(str(named).strip()) if isinstance(named, str | int | float) else None
+    life = life or TOKEN_LIFE
     return Token(text, asked + life - min(TOKEN_MARGIN, life / 2))
 
 
@@ -180,11 +184,11 @@ def _lowered(entry: object) -> dict[str, object]:
 
 
 def _number(named: Mapping[str, object], *keys: str) -> int | None:
-    """Return the first of *keys* that is a whole number or the digits of one."""
+    """Return the first of *keys* that is a whole number that an id can be, or the digits of one."""
     for key in keys:
         value = named.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
         if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
-            return int(value)
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_ID:
+            return value
     return None

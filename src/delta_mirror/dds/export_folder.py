@@ -20,6 +20,7 @@ from delta_mirror.dds.export_runs import ExportFile, export_file, place_of
 from delta_mirror.errors import ExportError
 
 CHUNK = 1024 * 1024  # bytes
+MOST_REMARKS = 5  # in one message
 LAYOUT = "SOURCE is the folder above Tenant<id>/Location<id>, as the vendor's SFTP host shows it, or one of these itself"
 
 
@@ -102,7 +103,8 @@ def changed(file: ExportFile) -> ExportError:
 
 def no_location(source: str, remarks: Sequence[str]) -> ExportError:
     """Return the error for a *source* in which there is no location."""
-    because = f" ({'; '.join(remarks)})" if remarks else ""
+    told = [*remarks[:MOST_REMARKS], *([f"and {len(remarks) - MOST_REMARKS:,} more"] if len(remarks) > MOST_REMARKS else [])]
+    because = f" ({'; '.join(told)})" if told else ""
     return ExportError(f"{source} holds no folder Tenant<id>/Location<id>{because}; {LAYOUT}")
 
 

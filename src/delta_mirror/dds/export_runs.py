@@ -26,6 +26,7 @@ from delta_mirror.errors import ExportError
 ROOTLESS = frozenset({"EmployeeSchedule", "EmployeeActual"})  # no file has their root rows (docs/service.md, "Starter Export")
 DAY = timedelta(days=1)
 MOST_NAMES = 5  # of files, in one message
+LONGEST_NAME = 100  # characters of one of them
 
 _FOLDERS = re.compile(r"(?:.*/)?tenant(\d{1,18})/location(\d{1,18})", re.ASCII | re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII)
@@ -263,5 +264,6 @@ def _named(place: Place) -> str:
 
 def _listed(files: Sequence[ExportFile]) -> str:
     """Return the names of files of one folder, no more of them than can be read."""
-    shown = ", ".join(_base(file) for file in files[:MOST_NAMES])
+    names = [_base(file) for file in files[:MOST_NAMES]]
+    shown = ", ".join(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in names)
     return shown if len(files) <= MOST_NAMES else f"{shown} and {len(files) - MOST_NAMES} more"

@@ -6,6 +6,7 @@ Invariants:
   that is killed leaves nothing of it behind.
 - Two looks at a file, when it is listed and after its last byte was downloaded, agree in size and time, or it is refused.
 - A download that was broken off goes on where it was.
+- What a host lists has bounds: so many folders, so many names in each, no name that a file cannot have.
 - What this machine cannot store is not taken for a failure of the network.
 """
 
@@ -20,12 +21,16 @@ import asyncssh
 
 from delta_mirror.dds.export_folder import CHUNK, LAYOUT, changed, no_location
 from delta_mirror.dds.export_runs import ExportFile, export_file, place_of
-from delta_mirror.dds.sftp_line import Line
+from delta_mirror.dds.sftp_line import Line, in_short
 from delta_mirror.dds.sftp_login import Login
 from delta_mirror.dds.sftp_store import Store, open_store
 from delta_mirror.errors import DiskFullError, ExportError
 
 WINDOW = 2 * 1024 * 1024  # bytes asked for at once; asyncssh splits them into requests that are under way together
+MOST_FOLDERS = 5_000  # that are looked into; a host that invents them as it is asked for them has no end of them
+MOST_NAMES = 200_000  # in one folder; forty tables a day for thirteen years
+LONGEST_NAME = 1000  # characters; the systems that hosts run on stop at 255
+LONGEST_PATH = 4096  # characters
 PATIENCE = 4  # timeouts that a window may take: a slow line is no dead one, which is found by asking for a sign of life
 
 _FOLDER, _FILE, _LINK = asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_REGULAR, asyncssh.FILEXFER_TYPE_SYMLINK
@@ -132,6 +137,8 @@ async def _walk(
     folders, links, walked = [root], list[str](), set[str]()
     while folders or links:
         folder = folders.pop() if folders else links.pop()
+        if len(walked) >= MOST_FOLDERS:
+            raise ExportError(f"{root} on {line.login.address} has more than {MOST_FOLDERS:,} folders below it; {LAYOUT}")
         try:
             real = str(await line.within(sftp.realpath(folder)))
             if real in walked:
@@ -141,7 +148,7 @@ async def _walk(
         except _CANNOT_GO_ON:
             raise
         except asyncssh.SFTPError as error:
-            remarks.append(f"{folder} cannot be looked into ({error.reason})")
+            remarks.append(f"{folder} cannot be looked into ({in_short(error.reason)})")
             continue
         for seen in entries:
             if seen.attrs.type == _FOLDER:
@@ -151,8 +158,11 @@ async def _walk(
 
 async def _look_into(line: Line, sftp: asyncssh.SFTPClient, folder: str, remarks: list[str]) -> AsyncIterator[_Seen]:
     """Yield what is in *folder*, in the order of names, links as what they lead to."""
-    entries = {str(entry.filename): entry.attrs for entry in await line.within(sftp.readdir(folder), PATIENCE)}
-    for name in sorted(entries.keys() - {".", ".."}):
+    entries = await line.within(_names_in(sftp, folder), PATIENCE)
+    strange = {name for name in entries if not _can_be_a_name(name) or len(folder) + len(name) >= LONGEST_PATH}
+    if strange:
+        remarks.append(f"{folder} lists names that no file can have; they are left out ({len(strange):,})")
+    for name in sorted(entries.keys() - {".", ".."} - strange):
         path, attrs = posixpath.join(folder, name), entries[name]
         is_link = attrs.type == _LINK
         if is_link or attrs.type == _UNKNOWN:
@@ -161,9 +171,23 @@ async def _look_into(line: Line, sftp: asyncssh.SFTPClient, folder: str, remarks
             except _CANNOT_GO_ON:
                 raise
             except asyncssh.SFTPError as error:
-                remarks.append(f"{path} cannot be looked at ({error.reason})")
+                remarks.append(f"{path} cannot be looked at ({in_short(error.reason)})")
                 continue
         yield _Seen(path, attrs, is_link)
+
+
+async def _names_in(sftp: asyncssh.SFTPClient, folder: str) -> dict[str, asyncssh.SFTPAttrs]:
+    """Return what is in *folder*, by names, however odd those may be."""
+    entries: dict[str, asyncssh.SFTPAttrs] = {}
+    async for entry in sftp.scandir(folder):
+        entries[str(entry.filename)] = entry.attrs
+        if len(entries) > MOST_NAMES:
+            raise ExportError(f"{folder} lists more than {MOST_NAMES:,} files, which is no folder of an export; {LAYOUT}")
+    return entries
+
+
+def _can_be_a_name(name: str) -> bool:
+    return bool(name) and "/" not in name and "\0" not in name and len(name) <= LONGEST_NAME
 
 
 async def _download(

@@ -19,6 +19,7 @@ from delta_mirror.errors import UnreachableError
 
 FIRST_WAIT = 1.0  # seconds, doubled with every further attempt
 LONGEST_WAIT = 60.0  # seconds
+LONGEST_REASON = 200  # characters of what a host says, in a message
 LOOK_AROUND = 0.2  # seconds between two looks at whether the wait is to be broken off
 
 Brought = TypeVar("Brought")
@@ -120,4 +121,9 @@ class Line:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or "no answer in time"
+    return in_short(str(error)) or "no answer in time"
+
+
+def in_short(reason: str) -> str:
+    """Return what a host says, which may be of any length, as messages have it."""
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"

@@ -6,7 +6,8 @@ what is broken ends in quarantine, and no good line with it.
 
 Invariants:
 
-- Memory does not grow with a file, whatever its layout: an array is read twice, once to see that it is one.
+- Memory does not grow with a file, whatever its layout: an array is read twice, once to see that it is one. What comes through
+  a pipe is kept for that as it came, so that no disk grows beyond what was sent, whatever it unpacks to.
 - A body is what stands in the file, to the letter, less the blanks around it. No message is passed over; blank lines are none.
 - Compressed files are known by their first bytes: JSON never begins with them.
 - A file that breaks off gives what came before, and then `DamagedError`.
@@ -21,20 +22,24 @@ import sys
 import zlib
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from io import BufferedReader
+from contextlib import ExitStack
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import NamedTuple, Protocol
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from delta_mirror.core.exact_json import UnreadableError, read_json
 from delta_mirror.errors import RefusedError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _BLANKS = b" \t\r\n"
 _STANDARD_INPUT = "-"
 _SPACE = re.compile(r"[ \t\r\n]*")
+_KEPT_IN_MEMORY = 1 << 20  # bytes, beyond which what comes through a pipe goes to a temporary file
 _NEAR = 16  # characters: an error so close to the end of what was read may be gone when more is
 
 
@@ -58,6 +63,14 @@ class Readable(Protocol):
 
     def seek(self, offset: int, /) -> int:
         """Go to *offset*."""
+        ...
+
+
+class Peekable(Readable, Protocol):
+    """What is asked of a file that is read for the first time."""
+
+    def peek(self, size: int, /) -> bytes:
+        """Return what comes next, b"" at the end, and leave it there."""
         ...
 
 
@@ -150,20 +163,69 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 
 def _bodies(stream: BufferedReader, limits: Limits, *, can_rewind: bool) -> Iterator[bytes]:
-    text = gzip.GzipFile(fileobj=stream) if stream.peek(len(_GZIP))[:2] == _GZIP else stream
-    # An array can be one line of any length: only of an object the first line is looked at.
-    first = _line(text, limits) if _opening(text) == b"{" else b""
-    if _is_object(first):
-        yield first.strip(_BLANKS)
-        yield from _lines(text, limits)
-        return
-    with _rewound(text, first, limits, can_rewind=can_rewind) as (whole, damage):
-        is_json = damage is not None or _is_json(whole, limits)
+    is_packed = stream.peek(len(_GZIP))[:2] == _GZIP
+    with ExitStack() as stack:
+        kept = None if can_rewind else stack.enter_context(_Kept(stream))
+        source: Peekable = stream if kept is None else BufferedReader(kept, limits.chunk)
+        text: Peekable = gzip.GzipFile(fileobj=source, mode="rb") if is_packed else source
+        # An array can be one line of any length: only of an object the first line is looked at.
+        first = _line(text, limits) if _opening(text) == b"{" else b""
+        if _is_object(first):
+            if kept is not None:
+                kept.forget()
+            yield first.strip(_BLANKS)
+            yield from _lines(text, limits)
+            return
+        whole: Readable = text
+        if kept is not None:
+            copy = kept.again(limits.chunk)
+            whole = gzip.GzipFile(fileobj=copy, mode="rb") if is_packed else copy
         whole.seek(0)
-        yield from _as_far_as_it_goes(whole, limits, damage) if is_json else _lines(whole, limits)
+        is_json = _is_json(whole, limits)
+        whole.seek(0)
+        yield from _elements(whole, limits) if is_json else _lines(whole, limits)
 
 
-def _opening(text: gzip.GzipFile | BufferedReader) -> bytes:
+class _Kept(RawIOBase):
+    """What comes through a pipe, kept until it is known whether it is needed again: as it came, for it may unpack to anything."""
+
+    def __init__(self, stream: BufferedReader) -> None:
+        super().__init__()
+        self._stream = stream
+        self._copy = SpooledTemporaryFile[bytes](_KEPT_IN_MEMORY)
+        self._is_kept = True
+
+    def readable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Read what there is."""
+        with memoryview(buffer) as view:
+            count = self._stream.readinto1(view)
+            if self._is_kept:
+                self._copy.write(view[:count])
+        return count
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self._is_kept = False
+        self._copy.close()
+
+    def again(self, chunk: int) -> "SpooledTemporaryFile[bytes]":
+        """Return all of it from its beginning, that which has not been read yet included."""
+        while piece := self._stream.read(chunk):
+            self._copy.write(piece)
+        self._copy.seek(0)
+        return self._copy
+
+    def close(self) -> None:
+        """Drop what was kept."""
+        self._copy.close()
+        super().close()
+
+
+def _opening(text: Peekable) -> bytes:
     """Return the first byte that says something, b"" where there is none; what stands before it has been read."""
     while seen := text.peek(len(_BOM)):
         said = seen.lstrip(_BLANKS + _BOM)
@@ -171,39 +233,6 @@ def _opening(text: gzip.GzipFile | BufferedReader) -> bytes:
         if said:
             return said[:1]
     return b""
-
-
-def _as_far_as_it_goes(whole: Readable, limits: Limits, damage: BaseException | None) -> Iterator[bytes]:
-    try:
-        yield from _elements(whole, limits)
-    except _NoJsonError:
-        if damage is not None:
-            raise damage from None
-        raise
-
-
-@contextmanager
-def _rewound(
-    text: Readable, begun: bytes, limits: Limits, *, can_rewind: bool
-) -> Iterator[tuple[Readable, BaseException | None]]:
-    """Give *text* from its beginning, of which *begun* was read; what cannot be rewound is copied to a temporary file.
-
-    With it comes what broke the copy off, None where nothing has.
-    """
-    if can_rewind:
-        text.seek(0)
-        yield text, None
-        return
-    with TemporaryFile() as copy:
-        copy.write(begun)
-        damage: BaseException | None = None
-        try:
-            while chunk := text.read(limits.chunk):
-                copy.write(chunk)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            damage = error
-        copy.seek(0)
-        yield copy, damage
 
 
 # ---- lines
