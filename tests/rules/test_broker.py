@@ -165,7 +165,9 @@ def test_message_has_been_delivered_once_at_least(count: object, times: int) -> 
         ({"request-id": "r-2"}, "status 201, request id r-2"),
         ({"x-ms-request-id": "r-1", "request-id": "r-2"}, "status 201, request id r-1"),
         ({"request-id": "r\x07"}, "status 201"),
-        ({"request-id": "r" * 65}, f"status 201, request id {'r' * 64}"),
+        ({"request-id": "r" * 64}, f"status 201, request id {'r' * 64}"),
+        ({"request-id": "r" * 65}, "status 201"),
+        ({"x-ms-request-id": "Ines Example"}, "status 201"),
     ],
 )
 def test_answer_is_told_from_others_by_status_and_request(headers: dict[str, str], said: str) -> None:

@@ -4,11 +4,13 @@ Invariants:
 
 - A message is settled at the configured host, whatever address the broker names: the token must go nowhere else.
 - What cannot be read of the broker's properties is missing, and no reason to refuse the message: its body is what counts.
+- No message shows what the broker calls an id and is none: it may be anything.
 - How long a lock lasts is measured on the broker's own clock, so that ours may be wrong.
 
 Source: docs/nexus.md, "How messages travel".
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
@@ -26,6 +28,7 @@ LONGEST_LOCK = 300.0  # seconds; what says more is a slip of a clock
 LARGEST_SEQUENCE = 2**63 - 1  # what a column of SQLite holds
 
 _PORTS = {"https": 443, "http": 80}
+_CODE = re.compile(r"[\w.:-]{1,64}", re.ASCII)  # what an id of a request can be; anything else stays out of messages
 
 
 class Locked(NamedTuple):
@@ -63,7 +66,7 @@ class Answer(NamedTuple):
     def trace(self) -> str:
         """Return what tells this answer from others, for messages."""
         tracking = self.headers.get("x-ms-request-id") or self.headers.get("request-id") or ""
-        return f"status {self.status}" + (f", request id {tracking[:64]}" if tracking.isprintable() and tracking else "")
+        return f"status {self.status}" + (f", request id {tracking}" if _CODE.fullmatch(tracking) else "")
 
 
 def read_locked(answer: Answer, base: str) -> Locked:
