@@ -40,7 +40,6 @@ from delta_mirror.mirror.schema import (
 from delta_mirror.mirror.workspace import watched
 
 Deletes = Literal["remove", "mark"]
-MOST_VALUES = 8_000  # of one statement; SQLite itself takes 32,766
 
 
 class Terms(NamedTuple):
@@ -293,8 +292,8 @@ class Transaction:
         self._write_tombstones(stream, list(plan.effects.values()), now)
         self._write_rows(stream, list(plan.effects.values()), now)
         self._redate(stream, plan)
-        self._insert(
-            "insert into _changes (at, run_id, tenant_id, location_id, entity, id, op, fields) values",
+        self._connection.executemany(
+            "insert into _changes (at, run_id, tenant_id, location_id, entity, id, op, fields) values (?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (now, run_id, *stream, record.id, op, None if fields is None else orjson.dumps(fields).decode())
                 for op, record, fields in plan.changes
@@ -411,8 +410,8 @@ class Transaction:
         root = self.schema.root(stream.entity)
         if written and root is not None:
             for verb, over_rows in (("insert", False), ("replace", True)):
-                self._insert(
-                    f"{verb} into {quote(root.name)} ({root.names()}) values",
+                self._connection.executemany(
+                    f"{verb} into {quote(root.name)} ({root.names()}) values ({root.places()})",
                     [
                         (
                             *stream[:2],
@@ -433,23 +432,9 @@ class Transaction:
             )
         for name, child_rows in new.items():
             table = self._child(name)
-            self._insert(f"insert into {quote(table.name)} ({table.names()}) values", child_rows)
-
-    def _insert(self, beginning: str, rows: Sequence[Sequence[str | float | None]]) -> None:
-        """Insert *rows* by the statement that begins as given, many of them at once.
-
-        SQLite lets other threads run while it carries out a statement, and waits for its turn at the end of each. Row by row it
-        would stand still for as long as the next page is being read.
-        """
-        at = 0
-        while left := len(rows) - at:
-            width = len(rows[at])
-            # A power of two, so that there are few statements, and each is compiled once.
-            number = 1 << min(left, max(1, MOST_VALUES // width)).bit_length() - 1
-            places = f"({', '.join('?' * width)})"
-            values = [value for row in rows[at : at + number] for value in row]
-            self.execute(f"{beginning} {', '.join([places] * number)}", values)
-            at += number
+            self._connection.executemany(
+                f"insert into {quote(table.name)} ({table.names()}) values ({table.places()})", child_rows
+            )
 
     def _child(self, name: str) -> Table:
         table = self.schema.child(name)
