@@ -1,4 +1,10 @@
-"""How the report of a run is handed over: what was asked for first, and last what is wrong, whatever became of the rest."""
+"""How the report of a run is handed over: as text or as JSON, and what is wrong with it.
+
+Invariants:
+
+- What was asked for goes to standard output first; what is wrong is said last, whatever has become of the rest.
+- One run is the same JSON whether it has just ended or is read from the mirror.
+"""
 
 import json
 import sys
