@@ -30,6 +30,7 @@ CHOSEN: Mapping[int, tuple[str, ...]] = {
     5307: ("connection reset", "reader in a long transaction", "truncated body"),
     7066: ("503 with Retry-After", "Ctrl-C", "SIGTERM", "changes", "deltas"),
 }
+TRIES = 5  # of a seed: where several threads count, an instant may fall somewhat elsewhere, and something end before its turn
 SMALL = 5030  # a seed whose mirror meets the end of its file system
 
 
@@ -41,25 +42,32 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 @pytest.mark.parametrize("seed", CHOSEN)
 def test_mirror_withstands_everything_at_once(seed: int, shim: Path | None, tmp_path: Path) -> None:
-    outcome = carry_out(draw(seed, has_shim=shim is not None), tmp_path / "scene", shim)
-    assert not outcome.trouble, outcome.trouble
-    if shim is None:
-        pytest.skip("held, but without a C compiler much did not happen")
-    missing = set(CHOSEN[seed]) - set(outcome.happened)
-    assert not missing, f"{missing} did not happen: choose another seed for it, `python -m torture` tells what happens"
+    missing = set(CHOSEN[seed])
+    for number in range(TRIES):
+        outcome = carry_out(draw(seed, has_shim=shim is not None), tmp_path / f"scene {number}", shim)
+        assert not outcome.trouble, outcome.trouble
+        if shim is None:
+            pytest.skip("held, but without a C compiler much did not happen")
+        missing -= set(outcome.happened)
+        if not missing:
+            return
+    pytest.fail(f"{missing} did not happen: choose another seed for it, `python -m torture` tells what happens")
 
 
 @pytest.mark.skipif(namespace() is None, reason="needs a namespace of mounts, so root")
 def test_mirror_withstands_a_file_system_that_is_full_to_the_last_page() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "torture", "--seed", str(SMALL), "--count", "1"],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(rf"^ +[1-9] {FULL}$", done.stdout, re.MULTILINE), done.stdout
+    for _ in range(TRIES):
+        done = subprocess.run(
+            [sys.executable, "-m", "torture", "--seed", str(SMALL), "--count", "1"],
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        if re.search(rf"^ +[1-9] {FULL}$", done.stdout, re.MULTILINE):
+            return
+    pytest.fail(done.stdout)
 
 
 def test_every_ingredient_is_what_some_seed_was_chosen_for() -> None:
