@@ -12,7 +12,7 @@ from delta_mirror.core.model import Instant, Page, PageRequest, Record, Stream
 from delta_mirror.core.plan import Counts
 from delta_mirror.core.values import EPOCH, HOUR, SECOND, write_ticks
 from delta_mirror.errors import LimitedError
-from delta_mirror.jobs.ahead import Ahead
+from delta_mirror.jobs.ahead import Ahead, Unread
 from delta_mirror.jobs.drain import Drain, Reading
 from delta_mirror.mirror.write import Mirror
 
@@ -39,12 +39,12 @@ class Line:
         self.answers = threading.Event()
         self.asked: list[int] = []
 
-    def fetch(self, request: PageRequest, counted: Callable[[], None]) -> Page:
+    def fetch(self, request: PageRequest, counted: Callable[[], None]) -> Unread:
         self.asked.append(request.number)
         counted()
         self.begun.set()
         assert self.answers.wait(PATIENCE)
-        return answer(request.number)
+        return lambda: answer(request.number)
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def test_page_that_was_not_asked_for_ahead_is_fetched_when_it_is_taken(line: Lin
 def test_call_that_has_to_wait_for_its_minute_keeps_nobody_waiting() -> None:
     minute = threading.Event()
 
-    def fetch(request: PageRequest, counted: Callable[[], None]) -> Page:
+    def fetch(request: PageRequest, counted: Callable[[], None]) -> Unread:
         assert minute.wait(PATIENCE)
         counted()
-        return answer(request.number)
+        return lambda: answer(request.number)
 
     with Ahead(fetch, turn=0.0) as ahead:
         ahead.ask(asked(1))
@@ -88,13 +88,31 @@ def test_call_that_has_to_wait_for_its_minute_keeps_nobody_waiting() -> None:
 
 
 def test_what_fetching_ahead_raises_is_raised_where_the_page_is_taken() -> None:
-    def fetch(request: PageRequest, counted: Callable[[], None]) -> Page:
+    def fetch(request: PageRequest, counted: Callable[[], None]) -> Unread:
         raise LimitedError("not before tomorrow", None)
 
     with Ahead(fetch, turn=PATIENCE) as ahead:
         ahead.ask(asked(1))
         with pytest.raises(LimitedError, match="tomorrow"):
             ahead.take(asked(1))
+
+
+def test_page_is_read_by_the_thread_that_takes_it() -> None:
+    readers: list[int] = []
+
+    def fetch(request: PageRequest, counted: Callable[[], None]) -> Unread:
+        counted()
+
+        def read() -> Page:
+            readers.append(threading.get_ident())
+            return answer(request.number)
+
+        return read
+
+    with Ahead(fetch, turn=PATIENCE) as ahead:
+        ahead.ask(asked(1))
+        assert ahead.take(asked(1)) == answer(1)
+    assert readers == [threading.get_ident()]
 
 
 def test_fetching_thread_ends_with_the_drain_also_where_a_page_was_dropped(line: Line) -> None:
@@ -127,7 +145,7 @@ class Salon:
     def clock(self) -> int:
         return NOW
 
-    def fetch(self, stream: Stream, request: PageRequest, counted: Callable[[], None]) -> Page:
+    def fetch_unread(self, stream: Stream, request: PageRequest, counted: Callable[[], None]) -> Unread:
         self._calls += 1
         call = self._calls
         self._before(call)
@@ -136,7 +154,8 @@ class Salon:
         counted()
         listed = [each for each in self.records if each.changed and each.changed.text > request.start]
         entries = listed[request.number * SIZE : (request.number + 1) * SIZE]
-        return Page(entries, [hash(each.id) for each in entries], entries[-1].changed if entries else None, NOW)
+        page = Page(entries, [hash(each.id) for each in entries], entries[-1].changed if entries else None, NOW)
+        return lambda: page
 
 
 def open_mirror(folder: Path) -> Mirror:

@@ -8,6 +8,7 @@ second time change nothing; no message has a value in it; and a whole drain over
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from delta_mirror.core.model import Broken, Child, Entry, Page, PageRequest, Rec
 from delta_mirror.core.plan import Drained, Plan, decide
 from delta_mirror.core.values import HOUR, MINUTE, read_ticks
 from delta_mirror.dds.tables import FEED_CHILDREN
-from delta_mirror.dds.wire import read_entry, read_page
+from delta_mirror.dds.wire import open_page, read_entry, read_page
 from delta_mirror.errors import ProtocolError, UnfinishedError
 from delta_mirror.jobs.drain import Drain, Reading
 from delta_mirror.mirror.read import Reader
@@ -313,10 +314,10 @@ class _Script:
         """Return noon."""
         return CLOCK
 
-    def fetch(self, stream: Stream, request: PageRequest, counted: Callable[[], None]) -> Page:
+    def fetch_unread(self, stream: Stream, request: PageRequest, counted: Callable[[], None]) -> Callable[[], Page]:
         """Return the next page."""
         counted()
-        return read_page(self._bodies.pop(0) if self._bodies else b'{"data": []}', stream, CLOCK)
+        return partial(open_page(self._bodies.pop(0) if self._bodies else b'{"data": []}', stream).read, stream, CLOCK)
 
 
 def _drain(mirror: Mirror, stream: Stream, sent: Answers) -> None:

@@ -27,7 +27,7 @@ from delta_mirror.dds.addresses import configured_address
 from delta_mirror.dds.answers import Token, read_enums
 from delta_mirror.dds.marketplace import Account, Listing, Marketplace, TenantMemory, named
 from delta_mirror.dds.transport import LARGEST_BODY, Answer, Call, Clock, Transport
-from delta_mirror.dds.wire import is_own_json, read_page, reference_of
+from delta_mirror.dds.wire import is_own_json, open_page, reference_of
 from delta_mirror.errors import CredentialsError, StreamRefusedError
 
 __all__ = ["Account", "Admission", "Dds", "Manners", "TenantMemory"]  # all that a run needs to make a Dds
@@ -131,6 +131,15 @@ class Dds:
             ProtocolError: the answer is no page, carries an `Error`, is a redirect, or is too large.
             BudgetError: from the ledger of calls.
         """
+        return self.fetch_unread(stream, request, counted)()
+
+    def fetch_unread(
+        self, stream: Stream, request: PageRequest, counted: Callable[[], None] = lambda: None
+    ) -> Callable[[], Page]:  # fmt: skip
+        """Return what gives the page that *request* asks for. Arguments and errors as of `fetch`; to read it then raises none.
+
+        For whoever asks in one thread and uses the page in another: there is no gain in two threads of Python that compute.
+        """
         return self._ask(
             stream,
             f"cdc/entity/{quote(stream.entity, safe='')}/changes",
@@ -153,7 +162,7 @@ class Dds:
             lambda answer: self._page(stream, answer),
             wanted=f"a single record of {named(stream)}",
             shown=f"cdc/entity/{stream.entity}/latest/*",
-        )
+        )()
 
     def fetch_enums(self, stream: Stream) -> Mapping[str, Mapping[str, str]]:
         """Return the service's enums as *stream* sees them: name -> key -> label. Errors as of `fetch`."""
@@ -163,13 +172,19 @@ class Dds:
         """Close every connection."""
         self._transport.close()
 
-    def _page(self, stream: Stream, answer: Answer) -> Page:
-        """Return the page that *answer* is; a 404 that has come as far as this is the end, an empty page."""
+    def _page(self, stream: Stream, answer: Answer) -> Callable[[], Page]:
+        """Return what gives the page that *answer* is; a 404 that has come as far as this is the end, an empty page."""
         clock = self._clock.ticks_at(answer)
         if answer.status == 404:
-            return Page(entries=(), digests=(), last_change=None, clock=clock, reference_id=reference_of(answer.body))
-        page = read_page(answer.body, stream, clock)
-        return mask_page(self._mask, stream.entity, page) if self._mask else page
+            end = Page(entries=(), digests=(), last_change=None, clock=clock, reference_id=reference_of(answer.body))
+            return lambda: end
+        sent = open_page(answer.body, stream)
+
+        def read() -> Page:
+            page = sent.read(stream, clock)
+            return mask_page(self._mask, stream.entity, page) if self._mask else page
+
+        return read
 
     def _ask(
         self,

@@ -42,8 +42,8 @@ class Service(Protocol):
     def clock(self) -> int:
         """Return the service's clock, in ticks."""
 
-    def fetch(self, stream: Stream, request: PageRequest, counted: Callable[[], None]) -> Page:
-        """Return one page; *counted* is called when the call is counted, before it is sent."""
+    def fetch_unread(self, stream: Stream, request: PageRequest, counted: Callable[[], None]) -> Callable[[], Page]:
+        """Return what gives one page; *counted* is called when the call is counted, before it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Drain:
         window = self._open_window(known)
         walk, resumes = self._begin(known, window)
         drained = Drained()
-        with Ahead(partial(self._service.fetch, self._stream)) as ahead:
+        with Ahead(partial(self._service.fetch_unread, self._stream)) as ahead:
             while (request := walk.request) is not None:
                 page, looks_back = ahead.take(request), walk.looks_back
                 trouble = _receive(self._stream, walk, page)

@@ -409,9 +409,10 @@ class Transaction:
             )
         root = self.schema.root(stream.entity)
         if written and root is not None:
-            for verb, over_rows in (("insert", False), ("replace", True)):
+            insert = f"insert into {quote(root.name)} ({root.names()}) values ({root.places()})"
+            for statement, over_rows in ((insert, False), (f"{insert} {_over(root)}", True)):
                 self._connection.executemany(
-                    f"{verb} into {quote(root.name)} ({root.names()}) values ({root.places()})",
+                    statement,
                     [
                         (
                             *stream[:2],
@@ -531,6 +532,17 @@ def quarantine_id(stream: Stream, body: str) -> str:
     """Return under which id a thing of *stream* stands in quarantine."""
     name = "/".join(map(str, stream))
     return hashlib.sha256(f"{name}\n{body}".encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _over(root: Table) -> str:
+    """Return what makes an insert write over the row that is there: each column but the key, also those that are not sent.
+
+    `replace into` does the same by a row of its own at the end of the table. That moves the key to it in the index, too, and
+    writes half as many pages again.
+    """
+    names = root.quoted()
+    key, others = names[:3], names[3:]
+    return f"on conflict ({', '.join(key)}) do update set {', '.join(f'{name} = excluded.{name}' for name in others)}"
 
 
 def _column_of(enum: str) -> str:
