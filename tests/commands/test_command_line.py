@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -232,6 +234,16 @@ def test_the_same_program_is_installed_under_both_names(shop: Shop) -> None:
     assert SYNC.with_name("delta-mirror").exists()
     assert shop.sync("--version").out.startswith("delta-mirror ")
     assert "deltas" in shop.sync("--help").out
+
+
+def test_nothing_looks_for_cycles_on_the_way_out() -> None:
+    watch = "import atexit, gc, sys; from delta_mirror.cli.start import main; sys.argv = ['sync', *sys.argv[1:]]"
+    told = "atexit.register(lambda: print(len(gc.get_objects()), gc.get_freeze_count())); main()"
+    for arguments, code in ((["--version"], 0), (["nonsense"], 2)):
+        ended = subprocess.run([sys.executable, "-c", f"{watch}; {told}", *arguments], capture_output=True, text=True)
+        assert ended.returncode == code
+        left, frozen = map(int, ended.stdout.split()[-2:])
+        assert left < 1000 < frozen
 
 
 # --- what is never said --------------------------------------------------------------------------------------------------------

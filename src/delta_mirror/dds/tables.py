@@ -167,8 +167,10 @@ def drop_keys(keys: Keys, row: Row) -> None:
 def is_deleted(entity: str, root: Row, children: Mapping[str, Sequence[Child]]) -> bool:
     """Return whether a record is marked as deleted, by any of the marks that its entity has."""
     for table, column, state in DELETE_MARKS.get(entity, ()):
-        rows = [root] if table is None else [child.row for child in children.get(table, ())]
-        if rows and all(_is_state(row.get(column), state) for row in rows):
+        if table is None:
+            if _is_state(root.get(column), state):
+                return True
+        elif (rows := children.get(table, ())) and all(_is_state(child.row.get(column), state) for child in rows):
             return True
     return False
 

@@ -4,8 +4,8 @@ Invariants:
 
 - At most one page is asked for ahead. It is the one that is taken next, or it is dropped whole.
 - What fetching raises is raised where the page is taken: by then the page before it is committed.
-- A page is read where it is taken, in the thread that applies it. Python computes in one thread at a time, and what two of them
-  do in turn takes a seventh longer.
+- A page is read where it is taken, in the thread that applies it. Python computes in one thread at a time, and two that take
+  turns in the middle of their work need a twentieth more for it.
 - The thread is a daemon: one that waits for the network must not keep a stopped run from ending.
 """
 
