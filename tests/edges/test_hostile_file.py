@@ -63,8 +63,14 @@ VIRTUAL = "drop table _pauses; create virtual table _pauses using fts5(tenant_id
         (INSTEAD, "holds "),
         (VIEW, "where the mirror's own table _calls should be"),
         (VIRTUAL, "where the mirror's own table _pauses should be"),
+        ("create unique index one_a_name on Client (FirstName)", "holds a unique index, 'one_a_name'"),
+        ("create unique index later on _changes (at)", "would keep rows out of '_changes'"),
+        (
+            "create table NexusClient (_client_id primary key, a); create unique index one on NexusClient (a)",
+            "out of 'NexusClient'",
+        ),
     ],
-    ids=["trigger", "trigger on records", "instead of", "view", "virtual table"],
+    ids=["trigger", "trigger on records", "instead of", "view", "virtual table", "unique", "unique of own", "unique of messages"],
 )
 def test_trap_in_the_file_is_refused_by_what_writes_and_nothing_is_written(path: Path, script: str, said: str) -> None:
     spoil(path, script)
@@ -75,6 +81,14 @@ def test_trap_in_the_file_is_refused_by_what_writes_and_nothing_is_written(path:
             opening(path)
         assert said in str(refused.value)
     assert path.read_bytes() == before
+
+
+def test_indexes_of_an_analyst_and_whatever_is_unique_in_tables_of_his_own_are_left_alone(path: Path) -> None:
+    spoil(path, "create index by_name on Client (FirstName); create table Own (a unique, b); create unique index one on Own (b)")
+    with Mirror.open(path) as mirror:
+        apply(mirror, client("b", 2))
+    with closing(sqlite3.connect(path)) as after:
+        assert after.execute("select count(*) from Client where FirstName = 'Ada'").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("script", [TRIGGER, INSTEAD, VIEW, VIRTUAL], ids=["trigger", "instead of", "view", "virtual table"])

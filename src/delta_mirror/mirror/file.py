@@ -34,6 +34,7 @@ _EVER = (
     *("_call_times", "_calls", "_changes", "_enums", "_meta", "_pauses", "_quarantine", "_runs", "_streams", "_tables"),
     "_tombstones",
 )
+_FIRST_COLUMNS = ("_tenant_id", "_client_id")  # of a table of records, by the feed or by messages
 
 
 def own_time(epoch: float) -> str:
@@ -178,14 +179,22 @@ def harden(connection: sqlite3.Connection) -> None:
 
 
 def check_holds_no_traps(connection: sqlite3.Connection, path: Path) -> None:
-    """Return if there is nothing in the mirror that would act, or stand in for something else, when it is written to.
+    """Return if there is nothing in the mirror that would act, stand in the way or in for something else, when it is written to.
 
-    A trigger would change what is written, and the mirror would no longer be what the service has sent. Views, indexes and tables
-    of an analyst's own do neither.
+    A trigger would change what is written, a unique index keep out what is, and the mirror would no longer be what the service
+    has sent. Views, other indexes and tables of an analyst's own do neither, nor do unique indexes of those tables.
 
     Raises:
-        MirrorFileError: there is a trigger, or something that bears the name of an own table and is none.
+        MirrorFileError: there is a trigger, a unique index, or something that bears the name of an own table and is none.
     """
+    unique = "select name, tbl_name from sqlite_master where type = 'index' and sql like 'create unique %'"
+    for name, table in connection.execute(unique).fetchall():
+        [first] = connection.execute("select name from pragma_table_info(?) where cid = 0", (table,)).fetchone()
+        if fold(table) in OWN_TABLES or first in _FIRST_COLUMNS:
+            raise MirrorFileError(
+                f"{path} holds a unique index, {name!a}, which would keep rows out of {table!a} that the service has sent; "
+                "nothing was written. Drop it with any SQLite tool (drop index), or make it anew without 'unique'"
+            )
     for name, kind, sql in connection.execute("select name, type, sql from sqlite_master where type <> 'index'").fetchall():
         if kind == "trigger":
             raise MirrorFileError(
