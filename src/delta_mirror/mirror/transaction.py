@@ -42,6 +42,10 @@ from delta_mirror.mirror.workspace import watched
 Deletes = Literal["remove", "mark"]
 
 
+_Cells = tuple[str | float | None, ...]
+"""One row as it is written, its own columns first."""
+
+
 class Terms(NamedTuple):
     """On what a mirror is written: where it lies, how it deletes, our own clock, and who was erased (None: nobody)."""
 
@@ -373,8 +377,27 @@ class Transaction:
         marks = self._terms.deletes == "mark"
         written = [effect for effect in effects if not effect.record.deleted or (marks and effect.had_rows)]
         removed = [] if marks else [effect for effect in effects if effect.record.deleted and effect.over is not None]
+        gone, new = self._child_rows(stream, written)
+        if removed:
+            ids = [effect.record.id for effect in removed]
+            for table in self.schema.all_children(stream.entity):
+                gone.setdefault(table.name, []).extend(ids)
+            gone[stream.entity] = ids
+        for name, whose in gone.items():
+            self.execute(
+                f"delete from {quote(name)} where _tenant_id = ? and _location_id = ? "
+                "and _id in (select value from json_each(?))",
+                (*stream[:2], orjson.dumps(whose).decode()),
+            )
+        if written:
+            self._write_roots(stream, written, now)
+        for name, rows in new.items():
+            self._connection.executemany(_insert_into(self._child(name)), rows)
+
+    def _child_rows(self, stream: Stream, written: Sequence[Effect]) -> tuple[dict[str, list[str]], dict[str, list[_Cells]]]:
+        """Return, per child table, of which of the records *written* the rows are to go, and which rows are to come."""
         gone: dict[str, list[str]] = {}
-        new: dict[str, list[tuple[str | float | None, ...]]] = {}
+        new: dict[str, list[_Cells]] = {}
         for record, over, *_ in written:
             sent, before = record.children, {} if over is None else over.children
             for name in {**before, **sent}:
@@ -391,51 +414,38 @@ class Transaction:
                             for number, (row, parent) in enumerate(rows)
                         ]
                     )
-        if removed:
-            ids = [effect.record.id for effect in removed]
-            for table in self.schema.all_children(stream.entity):
-                gone.setdefault(table.name, []).extend(ids)
-            gone[stream.entity] = ids
         # Of a record that was not held, child rows may be there all the same: where somebody has deleted its root row by hand.
         # Those of tables that came by starter alone are then the best that is known.
         if fresh := [record.id for record, over, *_ in written if over is None]:
             for table in self.schema.children(stream.entity, stream.tenant_id):
                 gone.setdefault(table.name, []).extend(fresh)
-        for name, whose in gone.items():
-            self.execute(
-                f"delete from {quote(name)} where _tenant_id = ? and _location_id = ? "
-                "and _id in (select value from json_each(?))",
-                (*stream[:2], orjson.dumps(whose).decode()),
-            )
+        return gone, new
+
+    def _write_roots(self, stream: Stream, written: Sequence[Effect], now: str) -> None:
         root = self.schema.root(stream.entity)
-        if written and root is not None:
-            insert = f"insert into {quote(root.name)} ({root.names()}) values ({root.places()})"
-            for statement, over_rows in ((insert, False), (f"{insert} {_over(root)}", True)):
-                self._connection.executemany(
-                    statement,
-                    [
-                        (
-                            *stream[:2],
-                            record.id,
-                            now,
-                            now if record.deleted else None,
-                            _ticks(record),
-                            *map(record.root.get, root.columns),
-                        )
-                        for record, over, *_ in written
-                        if (over is not None) is over_rows
-                    ],
-                )
+        if root is None:
+            raise LookupError(f"there is no table {stream.entity}; entries are fitted before they are carried out")
+        for statement, is_held in ((_insert_into(root), False), (f"{_insert_into(root)} {_over(root)}", True)):
             self._connection.executemany(
-                f"update {quote(root.name)} set _deleted_at = (select t.deleted_at from _tombstones t where t.tenant_id = ? "
-                "and t.location_id = ? and t.entity = ? and t.id = _id) where _tenant_id = ? and _location_id = ? and _id = ?",
-                [(*stream, *stream[:2], effect.record.id) for effect in written if effect.record.deleted and not effect.died],
+                statement,
+                [
+                    (
+                        *stream[:2],
+                        record.id,
+                        now,
+                        now if record.deleted else None,
+                        _ticks(record),
+                        *map(record.root.get, root.columns),
+                    )
+                    for record, over, *_ in written
+                    if (over is not None) is is_held
+                ],
             )
-        for name, child_rows in new.items():
-            table = self._child(name)
-            self._connection.executemany(
-                f"insert into {quote(table.name)} ({table.names()}) values ({table.places()})", child_rows
-            )
+        self._connection.executemany(
+            f"update {quote(root.name)} set _deleted_at = (select t.deleted_at from _tombstones t where t.tenant_id = ? "
+            "and t.location_id = ? and t.entity = ? and t.id = _id) where _tenant_id = ? and _location_id = ? and _id = ?",
+            [(*stream, *stream[:2], effect.record.id) for effect in written if effect.record.deleted and not effect.died],
+        )
 
     def _child(self, name: str) -> Table:
         table = self.schema.child(name)
@@ -532,6 +542,10 @@ def quarantine_id(stream: Stream, body: str) -> str:
     """Return under which id a thing of *stream* stands in quarantine."""
     name = "/".join(map(str, stream))
     return hashlib.sha256(f"{name}\n{body}".encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _insert_into(table: Table) -> str:
+    return f"insert into {quote(table.name)} ({table.names()}) values ({table.places()})"
 
 
 def _over(root: Table) -> str:
