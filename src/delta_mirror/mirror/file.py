@@ -23,7 +23,7 @@ from pathlib import Path
 from delta_mirror import __version__
 from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
 from delta_mirror.mirror.place import refuse_unless_file, resolved
-from delta_mirror.mirror.schema import OWN_TABLES, fold
+from delta_mirror.mirror.schema import FIRST_COLUMNS, OWN_TABLES, fold
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
 SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
@@ -34,7 +34,6 @@ _EVER = (
     *("_call_times", "_calls", "_changes", "_enums", "_meta", "_pauses", "_quarantine", "_runs", "_streams", "_tables"),
     "_tombstones",
 )
-_FIRST_COLUMNS = ("_tenant_id", "_client_id")  # of a table of records, by the feed or by messages
 
 
 def own_time(epoch: float) -> str:
@@ -190,7 +189,7 @@ def check_holds_no_traps(connection: sqlite3.Connection, path: Path) -> None:
     unique = "select name, tbl_name from sqlite_master where type = 'index' and sql like 'create unique %'"
     for name, table in connection.execute(unique).fetchall():
         [first] = connection.execute("select name from pragma_table_info(?) where cid = 0", (table,)).fetchone()
-        if fold(table) in OWN_TABLES or first in _FIRST_COLUMNS:
+        if fold(table) in OWN_TABLES or first in FIRST_COLUMNS:
             raise MirrorFileError(
                 f"{path} holds a unique index, {name!a}, which would keep rows out of {table!a} that the service has sent; "
                 "nothing was written. Drop it with any SQLite tool (drop index), or make it anew without 'unique'"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT_COLUMNS = ("_tenant_id", "_location_id", "_id", "_synced_at", "_deleted_at", "_ticks")
 CHILD_COLUMNS = ("_tenant_id", "_location_id", "_id", "_n", "_parent_n")
+FIRST_COLUMNS = frozenset({"_tenant_id", "_client_id"})  # a table of records begins so: of the feed, or of messages
 MAX_COLUMNS = 1900  # SQLite's own limit is 2000
 MAX_NAME = 256  # characters, so that a statement with MAX_COLUMNS names stays far below SQLite's million
 
