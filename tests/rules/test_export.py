@@ -682,6 +682,11 @@ def test_two_columns_that_are_one_are_refused_by_name(names: list[str]) -> None:
     assert refusal_of(table(names)) == f"{FILE}: has two columns that are one: {one!r} and {other!r}. {RELOAD}"
 
 
+def test_columns_that_differ_beyond_ascii_are_two() -> None:
+    [row] = rows_of(table(['"TenantId"', '"É"', '"é"'], ["11", '"a"', '"b"']))
+    assert (row["É"], row["é"]) == ("a", "b")
+
+
 @pytest.mark.parametrize("name", ['""', '" "', '"a\0b"', "\0"])
 def test_column_whose_name_cannot_be_stored_is_refused(name: str) -> None:
     said = f"{FILE}: has a column without a name that could be stored. {RELOAD}"

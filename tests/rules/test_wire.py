@@ -137,6 +137,11 @@ def test_error_with_status_200_is_no_page_and_its_words_are_not_repeated(name: s
     assert "Ada" not in message
 
 
+def test_single_failed_validation_is_one() -> None:
+    with pytest.raises(ProtocolError, match=r"carries an error and 1 failed validation\."):
+        read_page(json.dumps(envelope(Error={"ValidationFailures": [{}]})).encode(), CLIENT, 5)
+
+
 @pytest.mark.parametrize("error", ["Ada Example failed", {}, {"ErrorCode": "Ada Example\n"}, True, [1]])
 def test_error_of_any_shape_is_an_error(error: object) -> None:
     with pytest.raises(ProtocolError, match="carries an error") as caught:
@@ -441,6 +446,7 @@ def rows_within_rows(levels: int) -> str:
         ('"ClientPhone_T":[{"a":1,"a":2}]', "a key stands twice"),
         (f'"Note":{nested(DEEPEST + 1)}', "nested deeper"),
         (f'"Note":{{"a":{nested(700)}}}', "nested deeper"),
+        ('"Note":' + '{"a":' * (DEEPEST + 1) + "1" + "}" * (DEEPEST + 1), "nested deeper"),
         (f'"Part_T":{rows_within_rows(DEEPEST)}', "nested deeper"),
         (f'"Part_T":{rows_within_rows(100)}', "nested deeper"),
     ],
@@ -544,6 +550,19 @@ def test_reason_names_no_value() -> None:
 
 def test_null_twin_of_a_column_is_no_twin() -> None:
     assert record_of(f'{{"EntityId":"{ID}","City":null,"CITY":"x","_n":null}}').root == {"EntityId": ID, "CITY": "x"}
+
+
+def test_names_that_differ_beyond_ascii_are_two_as_they_are_in_sqlite() -> None:
+    record = record_of(f'{{"EntityId":"{ID}","É":1,"é":2,"Ort_T":[{{"ß":1,"SS":2}}],"Örtchen_T":[{{"a":1}}],"örtchen_L":[]}}')
+    assert (record.root["É"], record.root["é"]) == (1, 2)
+    assert record.children["Ort"] == [Child({"ß": 1, "SS": 2}, None)]
+    assert record.children["Örtchen"] == [Child({"a": 1}, None)]
+    assert record.children["örtchen"] == []
+
+
+def test_columns_stand_in_the_order_in_which_they_were_sent() -> None:
+    sent = f'{{"EntityVersion":"00000000000007D1","EntityId":"{ID}","City":"x"}}'
+    assert list(record_of(sent).root) == ["EntityVersion", "EntityId", "City"]
 
 
 def test_entry_out_of_quarantine_is_read_like_one_of_a_page() -> None:

@@ -22,6 +22,7 @@ from itertools import chain, repeat
 from typing import NamedTuple, NoReturn
 
 from delta_mirror.core.model import Value
+from delta_mirror.core.names import fold
 from delta_mirror.dds.export_tables import Kind, TableFacts, kind_of
 from delta_mirror.dds.export_values import Column, is_quoted, is_word
 from delta_mirror.dds.tables import column_name
@@ -189,9 +190,10 @@ class _TableReader:
                 self.refuse("has a column without a name that could be stored", advice=_RELOAD)
             if name.startswith("_"):
                 self.refuse(f"has the column {name!r}; names that begin with an underscore are the mirror's own", advice=_RELOAD)
-            if name.lower() in seen:
-                self.refuse(f"has two columns that are one: {seen[name.lower()]!r} and {name!r}", advice=_RELOAD)
-            seen[name.lower()] = name
+            folded = fold(name)
+            if folded in seen:
+                self.refuse(f"has two columns that are one: {seen[folded]!r} and {name!r}", advice=_RELOAD)
+            seen[folded] = name
 
     def _tell_kinds(self, text: str) -> None:
         """Find out from the header and the first rows whether text is written in quotes, and make ready to convert."""

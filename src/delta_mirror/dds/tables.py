@@ -170,7 +170,7 @@ def is_deleted(entity: str, root: Row, children: Mapping[str, Sequence[Child]]) 
         if table is None:
             if _is_state(root.get(column), state):
                 return True
-        elif (rows := children.get(table, ())) and all(_is_state(child.row.get(column), state) for child in rows):
+        elif (rows := children.get(table)) and all(_is_state(child.row.get(column), state) for child in rows):
             return True
     return False
 

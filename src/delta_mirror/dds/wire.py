@@ -30,6 +30,7 @@ from delta_mirror.core.exact_json import (
     write_sorted,
 )
 from delta_mirror.core.model import Broken, Child, Entry, Instant, Page, Record, Row, Stream
+from delta_mirror.core.names import fold
 from delta_mirror.core.values import is_guid, plain_date_time, plain_row_version, read_instant
 from delta_mirror.dds.tables import (
     CHANGED,
@@ -231,8 +232,8 @@ class _Columns:
         """Find out about those of *names* that have not been met yet."""
         for name in set(names) - self.known:
             self.known.add(name)
-            self.mixed = self.mixed or name.lower() in self._folded
-            self._folded.add(name.lower())
+            self.mixed = self.mixed or fold(name) in self._folded
+            self._folded.add(fold(name))
             if is_id_column(name):
                 self.ids.add(name)
             if name.startswith("_") or "\0" in name or name == VERSION or name != column_name(name):
@@ -254,7 +255,7 @@ class _Tables(dict[str, str]):
             raise _UnfitError(f"the name of a child table, {name!r}, holds a NUL")
         if is_entity(table):
             raise _UnfitError(f"a child table, {name!r}, is named like an entity")
-        self[name] = table = self._spelled.setdefault(table.lower(), table)
+        self[name] = table = self._spelled.setdefault(fold(table), table)
         return table
 
 
@@ -397,7 +398,7 @@ def _mend(row: Row, name: str) -> None:
 def _refuse_twins(names: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
-        twin = seen.setdefault(name.lower(), name)
+        twin = seen.setdefault(fold(name), name)
         if twin != name:
             raise _UnfitError(f"the columns {twin!r} and {name!r} differ only in case")
 
