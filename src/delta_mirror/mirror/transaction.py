@@ -3,7 +3,6 @@
 Invariants:
 
 - Nothing here commits: `Mirror.transaction` does, everything of a body together or nothing of it.
-- A record that is replaced is written as sent, whole. Child rows are written anew, table by table, where they differ.
 - The mirror belongs to one account and deletes in one way; a filled mirror does not change its mind.
 - Nothing of a person who was erased is written again, by whatever way it comes; only the date under which the feed lists it.
 """
@@ -14,36 +13,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict, Unpack, cast
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import orjson
 
 from delta_mirror.core.erased import Erased, words_of
 from delta_mirror.core.keyed import Keyed
-from delta_mirror.core.model import Broken, Child, Entry, Instant, Record, Row, Stream, Value
+from delta_mirror.core.model import Broken, Entry, Instant, Record, Stream, Value
 from delta_mirror.core.plan import Counts, Effect, Held, Plan
 from delta_mirror.errors import MirrorFileError
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.marks import CHECK, check_key, dates_of, forget_dates, note_dates
 from delta_mirror.mirror.read import Json
-from delta_mirror.mirror.schema import (
-    CHILD_COLUMNS,
-    ROOT_COLUMNS,
-    Schema,
-    Table,
-    has_table,
-    quote,
-    record_as_json,
-    record_from_json,
-    set_aside,
-)
+from delta_mirror.mirror.rows import Rows, ticks_of
+from delta_mirror.mirror.schema import Schema, has_table, quote, record_as_json, record_from_json, set_aside
 from delta_mirror.mirror.workspace import watched
 
 Deletes = Literal["remove", "mark"]
-
-
-_Cells = tuple[str | float | None, ...]
-"""One row as it is written, its own columns first."""
 
 
 class Terms(NamedTuple):
@@ -90,6 +76,7 @@ class Transaction:
         self.run_id: int | None = None  # of the run that was begun in it
         self._terms = terms
         self._connection = connection
+        self._rows = Rows(connection, schema, marks=terms.deletes == "mark")
 
     def execute(
         self, sql: str, values: Sequence[str | bytes | float | None] | Mapping[str, str | float | None] = ()
@@ -235,23 +222,12 @@ class Transaction:
             )
         }
         held = {id_: Held(None, tombstone, ticks, deleted=True) for id_, (tombstone, ticks) in tombstones.items()}
-        root = self.schema.root(stream.entity)
-        if root is None:
-            return held
-        rows = list(self._select(root, stream, keys))
-        if not rows:
-            return held
-        tables = self.schema.all_children(stream.entity) if everything else self.schema.children(stream.entity, stream.tenant_id)
-        children = self._current_children(stream, [row[2] for row in rows], tables)
-        columns, own = root.columns, len(ROOT_COLUMNS)
         bare: list[str] = []
-        for row in rows:
-            id_, deleted, ticks = row[2], row[4] is not None, row[5]
-            record = Record(id_, None, None, deleted, _filled(columns, row[own:]), children.get(id_, {}))
-            tombstone = tombstones[id_][0] if id_ in tombstones else None
-            held[id_] = Held(record, tombstone, ticks, deleted)
-            if ticks is None and not deleted and list(record.root.values()) == [id_]:
-                bare.append(id_)
+        for record, ticks in self._rows.read(stream, keys, everything=everything):
+            tombstone = tombstones[record.id][0] if record.id in tombstones else None
+            held[record.id] = Held(record, tombstone, ticks, record.deleted)
+            if ticks is None and not record.deleted and list(record.root.values()) == [record.id]:
+                bare.append(record.id)
         if bare and self._has_no_exported_roots(stream):
             held.update((id_, replace(held[id_], is_key_alone=True)) for id_ in bare)
         return held
@@ -263,28 +239,6 @@ class Transaction:
         ).fetchone()
         return bool(found and found[0]) and stream.entity not in orjson.loads(found[0])
 
-    def _select(self, table: Table, stream: Stream, keys: str, order: str = "") -> sqlite3.Cursor:
-        names = ", ".join(table.quoted())
-        return self.execute(
-            f"select {names} from {quote(table.name)} where _tenant_id = ? and _location_id = ? "
-            f"and _id in (select value from json_each(?)) {order}",
-            (stream.tenant_id, stream.location_id, keys),
-        )
-
-    def _current_children(
-        self, stream: Stream, ids: Sequence[str], tables: Sequence[Table]
-    ) -> dict[str, dict[str, list[Child]]]:  # fmt: skip
-        keys = orjson.dumps(ids).decode()
-        children: dict[str, dict[str, list[Child]]] = {}
-        for table in tables:
-            name, columns, own = table.name, table.columns, len(CHILD_COLUMNS)
-            mine: dict[str, list[Child]] = {}
-            for row in self._select(table, stream, keys, "order by _id, _n"):
-                mine.setdefault(row[2], []).append(Child(_filled(columns, row[own:]), row[4]))
-            for id_, rows in mine.items():
-                children.setdefault(id_, {})[name] = rows
-        return children
-
     def carry_out(
         self, stream: Stream, plan: Plan, run_id: int, *, source: str = "deltas", logs_inserts: bool = True
     ) -> Counts:  # fmt: skip
@@ -294,7 +248,7 @@ class Transaction:
         """
         now = own_time(self._terms.now())
         self._write_tombstones(stream, list(plan.effects.values()), now)
-        self._write_rows(stream, list(plan.effects.values()), now)
+        self._rows.write(stream, list(plan.effects.values()), now)
         self._redate(stream, plan)
         self._connection.executemany(
             "insert into _changes (at, run_id, tenant_id, location_id, entity, id, op, fields) values (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -367,96 +321,16 @@ class Transaction:
             "record = excluded.record, parents = excluded.parents, ticks = excluded.ticks, "
             "deleted_at = iif(?, excluded.deleted_at, deleted_at)",
             [
-                (*stream, effect.record.id, now, *_texts(stream, effect.record), _ticks(effect.record), effect.died)
+                (*stream, effect.record.id, now, *_texts(stream, effect.record), ticks_of(effect.record), effect.died)
                 for effect in effects
                 if effect.record.deleted
             ],
         )
 
-    def _write_rows(self, stream: Stream, effects: Sequence[Effect], now: str) -> None:
-        marks = self._terms.deletes == "mark"
-        written = [effect for effect in effects if not effect.record.deleted or (marks and effect.had_rows)]
-        removed = [] if marks else [effect for effect in effects if effect.record.deleted and effect.over is not None]
-        gone, new = self._child_rows(stream, written)
-        if removed:
-            ids = [effect.record.id for effect in removed]
-            for table in self.schema.all_children(stream.entity):
-                gone.setdefault(table.name, []).extend(ids)
-            gone[stream.entity] = ids
-        for name, whose in gone.items():
-            self.execute(
-                f"delete from {quote(name)} where _tenant_id = ? and _location_id = ? "
-                "and _id in (select value from json_each(?))",
-                (*stream[:2], orjson.dumps(whose).decode()),
-            )
-        if written:
-            self._write_roots(stream, written, now)
-        for name, rows in new.items():
-            self._connection.executemany(_insert_into(self._child(name)), rows)
-
-    def _child_rows(self, stream: Stream, written: Sequence[Effect]) -> tuple[dict[str, list[str]], dict[str, list[_Cells]]]:
-        """Return, per child table, of which of the records *written* the rows are to go, and which rows are to come."""
-        gone: dict[str, list[str]] = {}
-        new: dict[str, list[_Cells]] = {}
-        for record, over, *_ in written:
-            sent, before = record.children, {} if over is None else over.children
-            for name in {**before, **sent}:
-                rows = sent.get(name, ())
-                if name in before:
-                    if list(rows) == list(before[name]):
-                        continue
-                    gone.setdefault(name, []).append(record.id)
-                if rows:
-                    columns = self._child(name).columns
-                    new.setdefault(name, []).extend(
-                        [
-                            (*stream[:2], record.id, number, parent, *map(row.get, columns))
-                            for number, (row, parent) in enumerate(rows)
-                        ]
-                    )
-        # Of a record that was not held, child rows may be there all the same: where somebody has deleted its root row by hand.
-        # Those of tables that came by starter alone are then the best that is known.
-        if fresh := [record.id for record, over, *_ in written if over is None]:
-            for table in self.schema.children(stream.entity, stream.tenant_id):
-                gone.setdefault(table.name, []).extend(fresh)
-        return gone, new
-
-    def _write_roots(self, stream: Stream, written: Sequence[Effect], now: str) -> None:
-        root = self.schema.root(stream.entity)
-        if root is None:
-            raise LookupError(f"there is no table {stream.entity}; entries are fitted before they are carried out")
-        for statement, is_held in ((_insert_into(root), False), (f"{_insert_into(root)} {_over(root)}", True)):
-            self._connection.executemany(
-                statement,
-                [
-                    (
-                        *stream[:2],
-                        record.id,
-                        now,
-                        now if record.deleted else None,
-                        _ticks(record),
-                        *map(record.root.get, root.columns),
-                    )
-                    for record, over, *_ in written
-                    if (over is not None) is is_held
-                ],
-            )
-        self._connection.executemany(
-            f"update {quote(root.name)} set _deleted_at = (select t.deleted_at from _tombstones t where t.tenant_id = ? "
-            "and t.location_id = ? and t.entity = ? and t.id = _id) where _tenant_id = ? and _location_id = ? and _id = ?",
-            [(*stream, *stream[:2], effect.record.id) for effect in written if effect.record.deleted and not effect.died],
-        )
-
-    def _child(self, name: str) -> Table:
-        table = self.schema.child(name)
-        if table is None:
-            raise LookupError(f"there is no child table {name}; entries are fitted before they are carried out")
-        return table
-
     def _redate(self, stream: Stream, plan: Plan) -> None:
         if not plan.redated:
             return
-        dates = [(_ticks(record), *stream[:2], record.id) for record in plan.redated.values()]
+        dates = [(ticks_of(record), *stream[:2], record.id) for record in plan.redated.values()]
         root = self.schema.root(stream.entity)
         if root is not None:
             self._connection.executemany(
@@ -544,40 +418,15 @@ def quarantine_id(stream: Stream, body: str) -> str:
     return hashlib.sha256(f"{name}\n{body}".encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _insert_into(table: Table) -> str:
-    return f"insert into {quote(table.name)} ({table.names()}) values ({table.places()})"
-
-
-def _over(root: Table) -> str:
-    """Return what makes an insert write over the row that is there: each column but the key, also those that are not sent.
-
-    `replace into` does the same by a row of its own at the end of the table. That moves the key to it in the index, too, and
-    writes half as many pages again.
-    """
-    names = root.quoted()
-    key, others = names[:3], names[3:]
-    return f"on conflict ({', '.join(key)}) do update set {', '.join(f'{name} = excluded.{name}' for name in others)}"
-
-
 def _column_of(enum: str) -> str:
     """Return what the columns that hold values of *enum* are called, whether or not its own name ends as theirs do."""
     return enum if enum.lower().endswith("enum") else f"{enum}Enum"
-
-
-def _filled(columns: Sequence[str], values: Sequence[Value | None]) -> Row:
-    if None in values:
-        return {column: value for column, value in zip(columns, values, strict=True) if value is not None}
-    return dict(zip(columns, cast("Sequence[Value]", values), strict=True))
 
 
 def _overtakes(changed: Instant | None, ticks: int | None, *, is_written: bool) -> bool:
     if changed is None or ticks is None:
         return is_written
     return ticks <= changed.ticks if is_written else ticks < changed.ticks
-
-
-def _ticks(record: Record) -> int | None:
-    return None if record.changed is None else record.changed.ticks
 
 
 def _texts(stream: Stream, record: Record) -> tuple[str, str | None]:
