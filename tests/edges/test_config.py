@@ -203,6 +203,7 @@ def test_every_value_of_the_file_arrives_in_its_place(tmp_path: Path) -> None:
         known_hosts = "known"
         [starter.columns]
         Sale = ["TenantId", { name = "Total ", type = "number" }, { name = "Note" }]
+        Client = ["É", "é"]
         """,
         {"OTHER": "s", "PING": "https://Health.example/an-id/?a=b"},
     )
@@ -211,7 +212,8 @@ def test_every_value_of_the_file_arrives_in_its_place(tmp_path: Path) -> None:
     assert config.starter.key_passphrase is not None
     assert config.starter.key_passphrase.reveal() == "s"
     assert config.starter.columns == {
-        "Sale": (StarterColumn("TenantId", None), StarterColumn("Total", "number"), StarterColumn("Note", None))
+        "Sale": (StarterColumn("TenantId", None), StarterColumn("Total", "number"), StarterColumn("Note", None)),
+        "Client": (StarterColumn("É", None), StarterColumn("é", None)),
     }
     assert config.mirror == MirrorSection(path=tmp_path / "rooms" / "salon.db", mode=0o660, deletes="mark")
     assert config.http == HttpSection(timeout=120, attempts=1, max_wait=0, ca_file=tmp_path / "ca.pem")

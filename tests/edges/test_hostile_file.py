@@ -5,6 +5,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,21 @@ VIRTUAL = "drop table _pauses; create virtual table _pauses using fts5(tenant_id
         (VIRTUAL, "where the mirror's own table _pauses should be"),
         ("create unique index one_a_name on Client (FirstName)", "holds a unique index, 'one_a_name'"),
         ("create unique index later on _changes (at)", "would keep rows out of '_changes'"),
+        ("create/**/unique index on_name on Client (FirstName)", "holds a unique index, 'on_name'"),
+        (
+            "drop view _once_Client; drop table Client; create table Client (_tenant_id, _location_id, _id, _synced_at, "
+            "_deleted_at, _ticks, EntityId, FirstName unique, primary key (_tenant_id, _location_id, _id))",
+            "would keep rows out of 'Client'",
+        ),
         (
             "create table NexusClient (_client_id primary key, a); create unique index one on NexusClient (a)",
             "out of 'NexusClient'",
         ),
     ],
-    ids=["trigger", "trigger on records", "instead of", "view", "virtual table", "unique", "unique of own", "unique of messages"],
+    ids=[
+        *("trigger", "trigger on records", "instead of", "view", "virtual table"),
+        *("unique", "unique of own", "with a comment", "constraint", "of messages"),
+    ],
 )
 def test_trap_in_the_file_is_refused_by_what_writes_and_nothing_is_written(path: Path, script: str, said: str) -> None:
     spoil(path, script)
@@ -85,10 +95,26 @@ def test_trap_in_the_file_is_refused_by_what_writes_and_nothing_is_written(path:
 
 def test_indexes_of_an_analyst_and_whatever_is_unique_in_tables_of_his_own_are_left_alone(path: Path) -> None:
     spoil(path, "create index by_name on Client (FirstName); create table Own (a unique, b); create unique index one on Own (b)")
+    spoil(
+        path,
+        "create table totals as select _tenant_id, 1 as n from Client; create unique index two on totals (_tenant_id)",
+    )
+    spoil(path, "create table risk (_client_id primary key, score unique)")
     with Mirror.open(path) as mirror:
         apply(mirror, client("b", 2))
     with closing(sqlite3.connect(path)) as after:
         assert after.execute("select count(*) from Client where FirstName = 'Ada'").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("condition", ["not null default 'x'", "check (Extra <> 'b')"])
+def test_condition_that_somebody_has_put_on_a_table_is_named_where_a_row_does_not_meet_it(path: Path, condition: str) -> None:
+    spoil(path, f"alter table Client add column Extra {condition}")
+    with Mirror.open(path) as mirror:
+        sent = replace(client("b", 2), root={"EntityId": "b", "Extra": "b"} if "check" in condition else {"EntityId": "b"})
+        with pytest.raises(MirrorFileError, match=r"condition that delta-mirror has not made,.* constraint failed: "):
+            apply(mirror, sent)
+    with closing(sqlite3.connect(path)) as after:
+        assert after.execute("select count(*) from Client").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("script", [TRIGGER, INSTEAD, VIEW, VIRTUAL], ids=["trigger", "instead of", "view", "virtual table"])

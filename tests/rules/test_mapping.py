@@ -204,6 +204,12 @@ def test_what_is_unknown_is_refused_by_name(text: str, said: str) -> None:
     assert str(caught.value).startswith("config.toml: accela.map.NexusClient")
 
 
+def test_column_that_differs_beyond_ascii_is_another_one() -> None:
+    asked = read_map("config.toml", "Client", tomllib.loads('"firstName" = "é"'))
+    with pytest.raises(ConfigError, match="é is no column of Client in the mirror; did you mean É"):
+        check_map("config.toml", asked, Tables(["É"], {}))
+
+
 def test_where_the_mirror_has_no_child_tables_a_refusal_says_so() -> None:
     asked = read_map("config.toml", "Client", tomllib.loads('"phone1" = { table = "ClientPhone", column = "Number" }'))
     with pytest.raises(ConfigError, match=r"ClientPhone is no table of a Client in the mirror; there is none$"):

@@ -240,6 +240,11 @@ def test_two_spellings_that_are_equally_wrong_are_unreadable_if_they_differ_and_
     assert values(message(details={"FIRSTNAME": "a", "firstname": "a"})) == {"FirstName": "a"}
 
 
+def test_keys_that_differ_beyond_ascii_are_two_as_their_columns_are() -> None:
+    for details in ({"Éa": "new", "éa": "old"}, {"STRASSE": "new", "straße": "old"}, {"\u212ainship": "x", "kinship": "y"}):
+        assert values(message(details=details)) == details
+
+
 def test_unknown_keys_are_kept_as_sent_and_said() -> None:
     found = read(message(details={"FirstName": "Ada", "Nick": "A", "Marks": [{"Where": "arm"}]}))
     assert found.unknown == (("Nick", "Marks"), ())

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from delta_mirror.accela.contact import FIELDS, why_not_mappable
 from delta_mirror.core.links import Cells, Source, Tables
 from delta_mirror.core.model import Row, Value
+from delta_mirror.core.names import fold
 from delta_mirror.errors import ConfigError
 
 CONTACT_ID = "contact_id"  # the key of a map that is no field: the column that holds the contact's id
@@ -241,7 +242,7 @@ def _column(place: str, name: str, columns: Sequence[str], table: str) -> str:
 def _spelt(name: str, known: Iterable[str]) -> str | None:
     """Return the one of *known* that is *name*, in whatever case, as SQLite takes names."""
     known = list(known)
-    return name if name in known else next((each for each in known if each.lower() == name.lower()), None)
+    return name if name in known else next((each for each in known if fold(each) == fold(name)), None)
 
 
 def _listed(names: Iterable[str], none: str) -> str:

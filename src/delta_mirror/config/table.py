@@ -360,7 +360,7 @@ def _read_columns(section: Section, table: str, listed: object) -> tuple[Starter
         found = next((known for known in _COLUMN_TYPES if known == type_), None)
         if type_ is not None and found is None:
             section.refuse(table, f"has an unknown type in column {number}; known are {', '.join(_COLUMN_TYPES)}")
-        if name.strip().lower() in (known.name.lower() for known in columns):
+        if fold(name.strip()) in (fold(known.name) for known in columns):
             section.refuse(table, f"names the column {shown(name)} twice; take one away")
         columns.append(StarterColumn(name.strip(), found))
     if not columns:

@@ -17,6 +17,7 @@ from delta_mirror.config import AccelaSection, Config
 from delta_mirror.config.words import shown
 from delta_mirror.core.links import Left, Link, LinkPlan, Tables, Who
 from delta_mirror.core.mask import Mask
+from delta_mirror.core.names import fold
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.errors import ConfigError
 from delta_mirror.mirror.accela import Pushes
@@ -155,8 +156,8 @@ def _by_person(changed: Mapping[Who, int]) -> dict[Who | tuple[str, int, str], i
 
 def _with_known(entity: str, tables: Tables) -> Tables:
     """Return *tables* with the child tables that the feed is known to bring, and that nothing has made yet."""
-    there = {name.lower() for name in tables.children}
-    known = {name: None for name in sorted(FEED_CHILDREN.get(entity, ())) if name.lower() not in there}
+    there = {fold(name) for name in tables.children}
+    known = {name: None for name in sorted(FEED_CHILDREN.get(entity, ())) if fold(name) not in there}
     return Tables(tables.root, {**tables.children, **known})
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from delta_mirror.config import Config, DdsSection
 from delta_mirror.core.model import Stream
+from delta_mirror.core.names import fold
 from delta_mirror.core.values import EPOCH, SECOND, read_ticks
 from delta_mirror.dds.tables import FEED_CHILDREN
 from delta_mirror.jobs.selection import Selection
@@ -129,14 +130,14 @@ def _starter_tables(
     streams: Sequence[StreamStatus], tables: Sequence[tuple[str, str, int | None]]
 ) -> dict[tuple[int, str], list[str]]:
     """Return, of tenants and entities that stand on a starter, the child tables that no delta is known to bring."""
-    brought = {(entity, name.lower(), tenant_id) for entity, name, tenant_id in tables}
+    brought = {(entity, fold(name), tenant_id) for entity, name, tenant_id in tables}
     found: dict[tuple[int, str], list[str]] = {}
     for tenant_id, wanted in sorted({(e.known.stream.tenant_id, e.known.stream.entity) for e in streams if e.known.baseline}):
-        fed = {name.lower() for name in FEED_CHILDREN.get(wanted, ())}
+        fed = {fold(name) for name in FEED_CHILDREN.get(wanted, ())}
         names = [
             name
             for entity, name, tenant in tables
-            if (entity, tenant) == (wanted, None) and name.lower() not in fed and (entity, name.lower(), tenant_id) not in brought
+            if (entity, tenant) == (wanted, None) and fold(name) not in fed and (entity, fold(name), tenant_id) not in brought
         ]
         if names:
             found[tenant_id, wanted] = names

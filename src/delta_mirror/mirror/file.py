@@ -23,12 +23,13 @@ from pathlib import Path
 from delta_mirror import __version__
 from delta_mirror.errors import BusyError, DeltaMirrorError, DiskFullError, MirrorFileError
 from delta_mirror.mirror.place import refuse_unless_file, resolved
-from delta_mirror.mirror.schema import FIRST_COLUMNS, OWN_TABLES, fold
+from delta_mirror.mirror.schema import OWN_TABLES, fold, holds_records
 
 APPLICATION_ID = 0x644D6972  # "dMir", as file(1) and other tools show it
 SCHEMA_VERSION = 2  # today's form, to which `mirror/migrations.py` brings older ones
 FIRST_RUNS = "`sync deltas`, `sync full-starter`, or, for messages, `sync nexus ingest` or `receive`"
 PATIENCE = 30.0  # seconds to wait for a foreign program that locks the file
+_LOOK = 0.02  # seconds between two looks at whether it still does, where SQLite does not wait by itself
 # Own tables that mirrors of every form have.
 _EVER = (
     *("_call_times", "_calls", "_changes", "_enums", "_meta", "_pauses", "_quarantine", "_runs", "_streams", "_tables"),
@@ -57,6 +58,11 @@ def _meaning(error: sqlite3.Error, path: Path) -> DeltaMirrorError | None:
     code = getattr(error, "sqlite_errorcode", None)  # not there where the module itself, and not SQLite, complains
     if "unsafe use of" in str(error):  # what SQLite says, without a code of its own, where `trusted_schema` forbids a function
         return MirrorFileError(f"{path} holds something that delta-mirror has not put there, and SQLite refuses to run ({error})")
+    if code in (sqlite3.SQLITE_CONSTRAINT_NOTNULL, sqlite3.SQLITE_CONSTRAINT_CHECK):  # no table of ours has such a condition
+        return MirrorFileError(
+            f"{path} has a table with a condition that delta-mirror has not made, and a row that was sent does not meet it "
+            f"({error}); what was committed is sound. Make that table anew without it, or put a backup in its place"
+        )
     match None if code is None else code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return DiskFullError(f"the disk under {path} is full; what was committed is sound. Make room and call again")
@@ -96,7 +102,7 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
             check_is_mirror(connection, path, or_empty=True)
             check_holds_no_traps(connection, path)
             check_has_lost_nothing(connection, path)
-            connection.execute("pragma journal_mode = wal")
+            _turn_to_wal(connection, patience)
             # Commits survive the death of the process; after a power failure the newest may be missing, whole.
             connection.execute("pragma synchronous = normal")
             connection.execute("pragma foreign_keys = off")
@@ -109,6 +115,20 @@ def open_for_writing(path: Path, mode: int, patience: float) -> sqlite3.Connecti
             connection.close()
             raise
     return connection
+
+
+def _turn_to_wal(connection: sqlite3.Connection, patience: float) -> None:
+    """Give the file a WAL. For that alone SQLite does not wait by itself while another program has it open."""
+    ends = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+                raise
+            time.sleep(_LOOK)
+        else:
+            return
 
 
 def open_as_it_is(path: Path, patience: float) -> sqlite3.Connection:
@@ -186,10 +206,13 @@ def check_holds_no_traps(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         MirrorFileError: there is a trigger, a unique index, or something that bears the name of an own table and is none.
     """
-    unique = "select name, tbl_name from sqlite_master where type = 'index' and sql like 'create unique %'"
+    unique = (
+        "select i.name, t.name from sqlite_master t join pragma_index_list(t.name) i "
+        "where t.type = 'table' and i.\"unique\" and i.origin <> 'pk'"
+    )
     for name, table in connection.execute(unique).fetchall():
-        [first] = connection.execute("select name from pragma_table_info(?) where cid = 0", (table,)).fetchone()
-        if fold(table) in OWN_TABLES or first in FIRST_COLUMNS:
+        columns = [column for (column,) in connection.execute("select name from pragma_table_info(?)", (table,))]
+        if fold(table) in OWN_TABLES or holds_records(table, columns):
             raise MirrorFileError(
                 f"{path} holds a unique index, {name!a}, which would keep rows out of {table!a} that the service has sent; "
                 "nothing was written. Drop it with any SQLite tool (drop index), or make it anew without 'unique'"

@@ -28,7 +28,7 @@ from delta_mirror.mirror.clear import check_room, empty_wal, overwrite_what_goes
 from delta_mirror.mirror.marks import CHECK
 from delta_mirror.mirror.mask_state import IN_FORCE, LIFTED, MET, UNSWEPT, lifted_from, met_from, rules_from
 from delta_mirror.mirror.nexus import as_bytes, as_text, aside_id
-from delta_mirror.mirror.schema import FIRST_COLUMNS, quote
+from delta_mirror.mirror.schema import holds_records, quote
 from delta_mirror.mirror.transaction import Transaction, quarantine_id
 from delta_mirror.mirror.workspace import clear_work_folder
 from delta_mirror.mirror.write import Mirror
@@ -256,7 +256,7 @@ def _rewrite_tables(tx: Transaction, steps: Mask) -> list[str]:
         if fold(table) not in steps.tables:
             continue
         columns = [row[1] for row in tx.execute(f"pragma table_info({quote(table)})")]
-        if columns[0] not in FIRST_COLUMNS:
+        if not holds_records(table, columns):
             continue  # somebody else's
         acts = {name: steps.action(table, name) for name in columns if not name.startswith("_")}
         drops = [quote(name) for name, act in acts.items() if act == "drop"]

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import orjson
 
+from delta_mirror.core.names import fold
 from delta_mirror.core.values import DAY, EPOCH, SECOND, read_ticks
 from delta_mirror.mirror.file import own_time
 from delta_mirror.mirror.transaction import Transaction
@@ -183,7 +184,7 @@ def _find_bounds(
         "now": own_time(now),
         "day": old[:10],
         "pushed": pushed,
-        "mapped": _json([f"{entity}.{table.lower()}" for entity, tables in mapped.items() for table in tables]),
+        "mapped": _json([f"{entity}.{fold(table)}" for entity, tables in mapped.items() for table in tables]),
         "listed": own_time((listed_ticks - EPOCH) // SECOND),
         "listed_ticks": listed_ticks,
         "streams": _json(_first_listed(tx, listed_ticks)),

@@ -123,22 +123,21 @@ class Rows:
         root = self._schema.root(stream.entity)
         if root is None:
             raise LookupError(f"there is no table {stream.entity}; entries are fitted before they are carried out")
-        for statement, is_held in ((_insert_into(root), False), (f"{_insert_into(root)} {_over(root)}", True)):
-            self._connection.executemany(
-                statement,
-                [
-                    (
-                        *stream[:2],
-                        record.id,
-                        now,
-                        now if record.deleted else None,
-                        ticks_of(record),
-                        *map(record.root.get, root.columns),
-                    )
-                    for record, over, *_ in written
-                    if (over is not None) is is_held
-                ],
-            )
+        for is_held in (False, True):
+            rows = [
+                (
+                    *stream[:2],
+                    record.id,
+                    now,
+                    now if record.deleted else None,
+                    ticks_of(record),
+                    *map(record.root.get, root.columns),
+                )
+                for record, over, *_ in written
+                if (over is not None) is is_held
+            ]
+            if rows:
+                self._connection.executemany(_insert_into(root) + (_over(root) if is_held else ""), rows)
         self._connection.executemany(
             f"update {quote(root.name)} set _deleted_at = (select t.deleted_at from _tombstones t where t.tenant_id = ? "
             "and t.location_id = ? and t.entity = ? and t.id = _id) where _tenant_id = ? and _location_id = ? and _id = ?",
@@ -169,7 +168,7 @@ def _over(root: Table) -> str:
     """
     names = root.quoted()
     key, others = names[:3], names[3:]
-    return f"on conflict ({', '.join(key)}) do update set {', '.join(f'{name} = excluded.{name}' for name in others)}"
+    return f" on conflict ({', '.join(key)}) do update set {', '.join(f'{name} = excluded.{name}' for name in others)}"
 
 
 def _filled(columns: Sequence[str], values: Sequence[Value | None]) -> Row:

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 ROOT_COLUMNS = ("_tenant_id", "_location_id", "_id", "_synced_at", "_deleted_at", "_ticks")
 CHILD_COLUMNS = ("_tenant_id", "_location_id", "_id", "_n", "_parent_n")
-FIRST_COLUMNS = frozenset({"_tenant_id", "_client_id"})  # a table of records begins so: of the feed, or of messages
 MAX_COLUMNS = 1900  # SQLite's own limit is 2000
-MAX_NAME = 256  # characters, so that a statement with MAX_COLUMNS names stays far below SQLite's million
+MAX_NAME = 256  # characters; a statement that names MAX_COLUMNS of them three times has under two million of SQLite's thousand
 
 
 def quote(name: str) -> str:
@@ -486,6 +485,14 @@ def record_from_json(entity: str, id_: str, sent: str, parents: str | None) -> R
         for name, rows in tables.items()
     }
     return Record(id_, None, None, deleted=True, root=root, children=children)
+
+
+def holds_records(name: str, columns: Sequence[str]) -> bool:
+    """Return whether a table is one of records, of the feed or of messages: those of an analyst may begin much alike."""
+    begins = tuple(columns)
+    return any(begins[: len(own)] == own for own in (ROOT_COLUMNS, CHILD_COLUMNS)) or (
+        begins[:1] == ("_client_id",) and fold(name).startswith("nexus")
+    )
 
 
 def set_aside(entity: str, record: Record, reason: str) -> Broken:

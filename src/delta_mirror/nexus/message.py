@@ -26,6 +26,7 @@ from delta_mirror.core.exact_json import (
 )
 from delta_mirror.core.fold import Content, Place, Statement, order_key
 from delta_mirror.core.model import Row, Value
+from delta_mirror.core.names import fold
 from delta_mirror.core.values import DAY, HOUR, MINUTE, is_guid, plain_date_time, read_ticks, write_ticks
 from delta_mirror.nexus.delivery import Delivery
 from delta_mirror.nexus.sections import (
@@ -349,16 +350,16 @@ class _Names:
         self._columns = frozenset(columns)
         self.usual = self._columns | {"SubType"}  # the keys of nearly every message
         self.no_columns = self.usual & {"SubType", OFFENSES}
-        self._by_lower = {column.lower(): column for column in self._columns}
+        self._by_folded = {fold(column): column for column in self._columns}
 
     def find(self, key: str) -> tuple[str, int] | None:
         """Return column and quality of *key*, None where it is not known."""
         if key in self._columns:
             return key, 0
-        lower = key.lower()
-        if lower in self._by_lower:
-            return self._by_lower[lower], 1
-        alias = ALIASES.get(lower)
+        folded = fold(key)
+        if folded in self._by_folded:
+            return self._by_folded[folded], 1
+        alias = ALIASES.get(folded)
         return (alias, 2) if alias in self._columns else None
 
 
@@ -388,12 +389,12 @@ def _right_names(names: _Names, sent: Mapping[str, Json]) -> tuple[dict[str, Jso
     """Return what is sent under the right names, and which keys are not known; SubType is no key of a section."""
     found: dict[str, Json] = {}
     quality: dict[str, int] = {}
-    unknown: dict[str, str] = {}  # lower case to the spelling sent
+    unknown: dict[str, str] = {}  # folded to the spelling sent
     for key, value in sent.items():
         known = names.find(key)
-        if known is None and key.lower() == "subtype":
+        if known is None and fold(key) == "subtype":
             continue
-        column, rank = known or (unknown.setdefault(key.lower(), key), 0)
+        column, rank = known or (unknown.setdefault(fold(key), key), 0)
         before = quality.get(column)
         if before is None or rank < before:
             found[column], quality[column] = value, rank
