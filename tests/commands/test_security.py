@@ -115,13 +115,9 @@ def test_secrets_and_tokens_are_in_no_output_and_no_file_whatever_is_called_and_
 
 def test_secrets_and_tokens_are_in_no_traceback(guarded: Shop) -> None:
     guarded.fill()
-    with (
-        closing(sqlite3.connect(guarded.mirror)) as mirror,
-        mirror,
-    ):  # what no run can be noted in: a defect, as far as it can be had
-        mirror.execute("alter table _runs rename to kept")
-        columns = ", ".join(row[1] for row in mirror.execute("pragma table_info(kept)"))
-        mirror.execute(f"create table _runs ({columns}, never_given not null)")
+    with closing(sqlite3.connect(guarded.mirror)) as mirror:  # what no run can be noted in: a defect, as far as it can be had
+        [last] = mirror.execute("select max(id) from _runs").fetchone()
+        mirror.execute(f"create index poison on _runs (abs(iif(id > {last}, -9223372036854775808, 0)))")
 
     ended = guarded.sync("--verbose", "deltas", expect=1)
 
