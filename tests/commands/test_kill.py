@@ -13,7 +13,7 @@ from delta_mirror.simulator import DAY, MINUTE, Service, World
 from delta_mirror.simulator.faults import slow
 from oracle import assert_exact
 
-KILLS = 40
+KILLS = 30
 SIZE = 6  # rows a page: a drain takes some hundred pages
 BACKLOG = 300  # changes between two kills, so that every run has pages to read from its beginning to its end
 
