@@ -7,14 +7,13 @@ Invariants:
 - Whatever a value holds, none of it steers a terminal or begins a line of its own.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from delta_mirror.cli.messages import complain, plain, warn
+from delta_mirror.cli.messages import complain, json_text, plain, warn
 
 if TYPE_CHECKING:
     from delta_mirror.jobs.push_report import Pushed, PushReport
@@ -68,7 +67,7 @@ def _joined(notes: Sequence[str | None]) -> str:
 
 def _value(text: str) -> str:
     """Return a value as JSON text, nothing as the word; everything that steers a terminal is an escape."""
-    return plain(json.dumps(text, ensure_ascii=False)) if text else "nothing"
+    return json_text(text) if text else "nothing"
 
 
 def complain_of(report: "PushReport") -> None:

@@ -7,11 +7,10 @@ Invariants:
 - `EntityVersion` and `DateUpdated` go with nearly every change and say nothing: they are left out, unless all is asked for.
 """
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
-from delta_mirror.cli.messages import plain
+from delta_mirror.cli.messages import json_text, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +23,6 @@ WIDTH_ON_A_TERMINAL = 60  # characters of one value
 NOISE = ("EntityVersion", "DateUpdated")
 LEAST_ALIKE = 0.5  # from which on two rows are taken for one that has changed
 MOST_PAIRS = 10_000  # of old and new rows; beyond that they are not compared one by one
-
-_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def as_line(change: "Logged", *, width: int | None, verbose: bool) -> str:
@@ -126,5 +123,5 @@ def _pair(old: "Value | None", new: "Value | None", width: int | None) -> str:
 
 
 def _value(value: "Value | None", width: int | None) -> str:
-    text = plain(_JSON.encode(value))
+    text = json_text(value)
     return text if width is None or len(text) <= width else text[: width - 1] + "…"

@@ -14,12 +14,14 @@ import time
 
 LOGGER = logging.getLogger("delta_mirror")
 
+_JSON = json.JSONEncoder(ensure_ascii=False)  # once: `json.dumps` would build one for every line of a listing
+
 
 class _AsJson(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         told = {"at": at, "level": record.levelname.lower(), "message": record.getMessage()}
-        return plain(json.dumps(told, ensure_ascii=False))
+        return json_text(told)
 
 
 class _AsText(logging.Formatter):
@@ -39,6 +41,11 @@ def printable(text: str) -> str:
 def plain(text: str) -> str:
     """Return *text*, which may be JSON and is then the same JSON, with what cannot be printed as the escapes that JSON has."""
     return text if text.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+
+
+def json_text(value: object) -> str:
+    """Return *value* as JSON on one line, with what cannot be printed as escapes."""
+    return plain(_JSON.encode(value))
 
 
 def set_up_messages(*, verbose: bool, quiet: bool, log_format: str) -> None:

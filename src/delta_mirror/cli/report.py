@@ -6,20 +6,17 @@ Invariants:
 - One run is the same JSON whether it has just ended or is read from the mirror.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from delta_mirror.cli.messages import plain
+from delta_mirror.cli.messages import json_text
 from delta_mirror.cli.output import as_far_as_read
 
 if TYPE_CHECKING:
     from delta_mirror.core.plan import Counts
     from delta_mirror.jobs.outcome import EndedRun
     from delta_mirror.mirror.read import Run
-
-_JSON = json.JSONEncoder(ensure_ascii=False)  # once: `json.dumps` would build one for every line of a listing
 
 
 def hand_over(
@@ -41,7 +38,7 @@ def hand_over(
 
 def print_json(value: object) -> None:
     """Write *value* as one line of JSON to standard output, which steers no terminal."""
-    sys.stdout.write(plain(_JSON.encode(value)) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
 
 
 def ended_as_json(report: "EndedRun", command: str, *, calls: int, pages: int, counts: "Counts") -> dict[str, object]:

@@ -26,7 +26,7 @@ from delta_mirror.cli.common import (
     write_whatever_comes,
     writing_to_the_mirror,
 )
-from delta_mirror.cli.messages import complain, plain, say_failure, tell
+from delta_mirror.cli.messages import complain, json_text, plain, say_failure, tell
 from delta_mirror.cli.output import as_far_as_read
 from delta_mirror.cli.progress import FileWatch
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 EXIT_REFUSED = 2
 IN_MEMORY = 1024 * 1024  # bytes of what differs; more goes to a file
-_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 @click.command(
@@ -80,7 +79,7 @@ def command(
     with tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8", errors="surrogateescape") as listed:
 
         def note(stream: "Stream", drift: "Drift") -> None:
-            listed.write(plain(_JSON.encode(_as_json(stream, drift, show_values=show_values))) + "\n")
+            listed.write(json_text(_as_json(stream, drift, show_values=show_values)) + "\n")
 
         with (
             told_to_stop("what was not compared is not known") as stopped,
@@ -172,7 +171,7 @@ def _print_json(report: "VerifyReport", listed: Iterable[str]) -> None:
         "streams": [_stream_as_json(each) for each in report.streams],
         "trouble": report.trouble,
     }
-    sys.stdout.write(plain(_JSON.encode(head)).removesuffix("}") + ', "records": [')
+    sys.stdout.write(json_text(head).removesuffix("}") + ', "records": [')
     for number, line in enumerate(listed):
         sys.stdout.write((", " if number else "") + line.removesuffix("\n"))
     sys.stdout.write("]}\n")

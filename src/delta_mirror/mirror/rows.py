@@ -4,7 +4,8 @@ Invariants:
 
 - A record is written as sent, whole: each column that is not sent is NULL. Child rows are written anew, table by table, where
   they differ.
-- One look-up per table for a page, and one statement per table and kind of writing.
+- One look-up per table for a page, and one statement per table and kind of writing: on the connection itself, for the reason that
+  `mirror/transaction.py` gives.
 """
 
 import sqlite3

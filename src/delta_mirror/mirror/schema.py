@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT_COLUMNS = ("_tenant_id", "_location_id", "_id", "_synced_at", "_deleted_at", "_ticks")
 CHILD_COLUMNS = ("_tenant_id", "_location_id", "_id", "_n", "_parent_n")
 MAX_COLUMNS = 1900  # SQLite's own limit is 2000
-MAX_NAME = 256  # characters; a statement that names MAX_COLUMNS of them three times has under two million of SQLite's thousand
+MAX_NAME = 256  # characters; a statement has MAX_COLUMNS names three times at most, and SQLite takes a thousand million
 
 
 def quote(name: str) -> str:
